@@ -1,0 +1,102 @@
+"""JSON values between Python and protobuf: whole numbers stay whole, and what cannot travel is refused before."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from datetime import UTC, date, datetime
+from typing import Any
+
+from google.protobuf.struct_pb2 import ListValue, Struct, Value
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from multimail.errors import InvalidArgumentError, Violation
+
+_MAX_WHOLE = 2**53
+_MAX_DEPTH = 28  # protobuf refuses what nests much deeper
+
+
+def _refused(path: str, why: str) -> InvalidArgumentError:
+    return InvalidArgumentError(f"{path}: {why}", reason="INVALID_FIELD", violations=[Violation(path, why)])
+
+
+def to_struct(value: Mapping[str, Any], path: str) -> Struct:
+    """The Struct of a mapping; refuses, with the path, what JSON or a double cannot hold."""
+    if not isinstance(value, Mapping):
+        raise _refused(path, "must be a dict")
+    return _struct(value, path, 1)
+
+
+def to_value(value: Any, path: str) -> Value:
+    """The Value of anything JSON knows; see to_struct."""
+    return _value(value, path, 1)
+
+
+def _struct(value: Mapping[str, Any], path: str, depth: int) -> Struct:
+    if depth > _MAX_DEPTH:
+        raise _refused(path, "is nested too deep, or holds itself")
+    for key in value:
+        if not isinstance(key, str):
+            raise _refused(path, f"has the key {key!r}, which is no text")
+    return Struct(fields={key: _value(item, f"{path}.{key}", depth + 1) for key, item in value.items()})
+
+
+def _value(value: Any, path: str, depth: int) -> Value:
+    if value is None:
+        return Value(null_value=0)  # type: ignore[arg-type]
+    if isinstance(value, bool):
+        return Value(bool_value=value)
+    if isinstance(value, str):
+        return Value(string_value=value)
+    if isinstance(value, int | float):
+        return Value(number_value=_number(value, path))
+    if isinstance(value, Mapping):
+        return Value(struct_value=_struct(value, path, depth))
+    if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray):
+        if depth > _MAX_DEPTH:
+            raise _refused(path, "is nested too deep, or holds itself")
+        return Value(list_value=ListValue(values=[_value(item, path, depth + 1) for item in value]))
+    hint = "; use its isoformat()" if isinstance(value, date) else ""
+    raise _refused(path, f"is a {type(value).__name__}, which JSON does not know{hint}")
+
+
+def _number(value: float, path: str) -> float:
+    if isinstance(value, int) and abs(value) > _MAX_WHOLE:
+        raise _refused(path, "is beyond 2**53, where whole numbers lose their last digits; send it as a text")
+    if not math.isfinite(value):
+        raise _refused(path, "is no number JSON knows")
+    return float(value)
+
+
+def from_struct(struct: Struct) -> dict[str, Any]:
+    """The plain dict of a Struct; whole numbers come as ints."""
+    return {key: _plain(value) for key, value in struct.fields.items()}
+
+
+def _plain(value: Value) -> Any:
+    kind = value.WhichOneof("kind")
+    if kind == "struct_value":
+        return from_struct(value.struct_value)
+    if kind == "list_value":
+        return [_plain(item) for item in value.list_value.values]
+    if kind == "number_value":
+        number = value.number_value
+        return int(number) if number.is_integer() and abs(number) <= _MAX_WHOLE else number
+    return None if kind in ("null_value", None) else getattr(value, kind)
+
+
+def to_timestamp(moment: datetime, path: str) -> Timestamp:
+    """The Timestamp of an aware datetime; a naive one is refused, for nobody knows when it is."""
+    if not isinstance(moment, datetime) or moment.tzinfo is None:
+        raise _refused(path, "must be a datetime with a time zone")
+    result = Timestamp()
+    result.FromDatetime(moment.astimezone(UTC))
+    return result
+
+
+def moment(message: Any, field: str) -> datetime | None:
+    """A time of a message as an aware datetime in UTC; None when it is absent."""
+    if not message.HasField(field):
+        return None
+    found: datetime = getattr(message, field).ToDatetime(tzinfo=UTC)
+    return found

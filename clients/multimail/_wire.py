@@ -1,0 +1,153 @@
+"""How calls travel: target, transport, key, deadlines, and which failures are tried again."""
+
+from __future__ import annotations
+
+import os
+import random
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import grpc
+
+from multimail.errors import MultimailError, UnauthenticatedError, error_from
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from google.protobuf.message import Message
+
+T = TypeVar("T")
+
+DEFAULT_TARGET = "127.0.0.1:50051"
+DEFAULT_TIMEOUT_S = 30.0
+MAX_ATTEMPTS = 4
+_FIRST_PAUSE_S = 0.1
+_LONGEST_PAUSE_S = 2.0
+_OPTIONS = [
+    ("grpc.max_receive_message_length", 32 << 20),
+    ("grpc.max_send_message_length", 16 << 20),
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.enable_retries", 0),  # tried again here, where the whole call's deadline is known
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[T]):
+    """One logical call.
+
+    Attributes:
+        service: `ContactService` or `MailService`.
+        method: The RPC's name.
+        request: Its request.
+        convert: Turns the reply into what the caller gets.
+    """
+
+    service: str
+    method: str
+    request: Message
+    convert: Callable[[Any], T]
+
+
+def minted(request_id: str | None) -> str:
+    """The caller's request id, else a new one: every attempt of a logical call carries the same."""
+    return request_id or str(uuid.uuid4())
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where the service is and how to speak to it.
+
+    Attributes:
+        target: `host:port`.
+        api_key: The key.
+        timeout: Seconds for a whole logical call.
+        tls: Whether the connection is encrypted.
+    """
+
+    target: str
+    api_key: str
+    timeout: float
+    tls: bool
+
+    @property
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """What every call carries."""
+        return (("authorization", f"Bearer {self.api_key}"),)
+
+    def channel(self) -> grpc.Channel:
+        """A synchronous channel; it connects with its first call."""
+        if self.tls:
+            return grpc.secure_channel(self.target, grpc.ssl_channel_credentials(), options=_OPTIONS)
+        return grpc.insecure_channel(self.target, options=_OPTIONS)
+
+    def aio_channel(self) -> grpc.aio.Channel:
+        """The same for asyncio."""
+        if self.tls:
+            return grpc.aio.secure_channel(self.target, grpc.ssl_channel_credentials(), options=_OPTIONS)
+        return grpc.aio.insecure_channel(self.target, options=_OPTIONS)
+
+
+def endpoint(api_key: str | None, target: str | None, timeout: float, *, tls: bool | None) -> Endpoint:
+    """The endpoint of these arguments, MULTIMAIL_API_KEY and MULTIMAIL_TARGET.
+
+    Plaintext is used by itself only towards this machine: elsewhere the key would travel in the clear.
+    """
+    key = api_key or os.environ.get("MULTIMAIL_API_KEY", "")
+    where = target or os.environ.get("MULTIMAIL_TARGET", "") or DEFAULT_TARGET
+    if not key:
+        raise UnauthenticatedError(
+            "No API key.",
+            reason="KEY_MISSING",
+            hint="Give one with api_key= or MULTIMAIL_API_KEY; `make run` prints one, `multimail-server keys create` "
+            "makes more.",
+        )
+    if not key.isascii() or not key.isprintable():
+        raise UnauthenticatedError("The API key holds characters no key has.", reason="KEY_INVALID")
+    host = where.rpartition(":")[0].strip("[]") or where
+    local = host in {"localhost", "::1"} or host.startswith("127.")
+    return Endpoint(where, key, timeout, not local if tls is None else tls)
+
+
+class Attempts:
+    """The attempts of one logical call: how long each may take, and whether and when there is another.
+
+    Args:
+        where: The endpoint.
+        timeout: Seconds for all of them together.
+        clock: Seconds that only grow.
+    """
+
+    def __init__(self, where: Endpoint, timeout: float, clock: Callable[[], float]) -> None:
+        self._where = where
+        self._clock = clock
+        self._ends = clock() + timeout
+        self._number = 1
+
+    @property
+    def left(self) -> float:
+        """Seconds left for the whole call."""
+        return max(self._ends - self._clock(), 0.001)
+
+    def after(self, error: grpc.RpcError) -> float:
+        """Seconds to wait before trying again; raises our own error when there is no other try.
+
+        Only what the service says it has not done (UNAVAILABLE), or asks to be sent later, is tried again; a change
+        carries the same request_id each time, so it happens once all the same.
+        """
+        failure = _failure(error, self._where.target)
+        code = error.code()
+        again = code is grpc.StatusCode.UNAVAILABLE or (
+            code is grpc.StatusCode.RESOURCE_EXHAUSTED and failure.retry_after is not None
+        )
+        longest = min(_FIRST_PAUSE_S * 2 ** (self._number * 2), _LONGEST_PAUSE_S)
+        pause = failure.retry_after or random.uniform(_FIRST_PAUSE_S, longest)  # noqa: S311  spreads load, no secret
+        if not again or self._number >= MAX_ATTEMPTS or pause >= self.left:
+            raise failure from None
+        self._number += 1
+        return pause
+
+
+def _failure(error: Any, target: str) -> MultimailError:
+    return error_from(error.code(), error.details() or "", error.trailing_metadata() or (), target)

@@ -1,0 +1,269 @@
+"""Contacts: what callers get, and the requests and replies it is made from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from multimail import _json
+from multimail._wire import Call, minted
+from multimail.errors import InvalidArgumentError
+from multimail.paging import Page
+from multimail.v1 import contact_pb2, mail_pb2
+from multimail.v1 import contact_service_pb2 as pb
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import datetime
+
+_SERVICE = "ContactService"
+
+
+@dataclass(frozen=True, slots=True)
+class Contact:
+    """One person.
+
+    Attributes:
+        id: `contact_…`.
+        email: The address as first given.
+        name: The name; empty when none is known.
+        metadata: A plain dict; whole numbers are ints.
+        etag: The version; send it back to change only what you read.
+        create_time: When it was made, in UTC.
+        update_time: When name or metadata last changed.
+        last_contacted: When somebody last wrote to the person; None when never.
+        last_inbound: When they last wrote; None when never.
+        interaction_count: How many mails went either way.
+        thread_count: How many conversations they take part in.
+        latest_thread_id: The newest one's; empty when there is none.
+        outcome: After a change what it did: `created`, `updated` or `unchanged`; empty otherwise.
+    """
+
+    id: str
+    email: str
+    name: str
+    metadata: dict[str, Any]
+    etag: str
+    create_time: datetime | None
+    update_time: datetime | None
+    last_contacted: datetime | None
+    last_inbound: datetime | None
+    interaction_count: int
+    thread_count: int
+    latest_thread_id: str
+    outcome: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Interaction:
+    """One entry of a contact's log; see the fields of `multimail.v1.Interaction`. Enums are plain words."""
+
+    email_id: str
+    direction: str
+    time: datetime | None
+    mailbox_id: str
+    mailbox_deleted: bool
+    thread_id: str
+    subject: str
+    agent: str
+    state: str
+    replied_at: datetime | None
+    read_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Erasure:
+    """The record of an erasure: `state` is `scrubbing` or `done`; mail is scrubbed before `scrub_by`."""
+
+    id: str
+    contact_id: str
+    state: str
+    create_time: datetime | None
+    scrub_by: datetime | None
+
+
+def word(enum: Any, value: int) -> str:
+    """An enum value as its plain word: `OVERSIGHT_MODE_MONITORED` is `monitored`."""
+    name: str = enum.Name(value)
+    prefix = "".join("_" + letter if letter.isupper() else letter.upper() for letter in enum.DESCRIPTOR.name)
+    return name.removeprefix(prefix.lstrip("_") + "_").lower()
+
+
+def contact_from(message: contact_pb2.Contact, outcome: str = "") -> Contact:
+    """The contact of a message."""
+    return Contact(
+        id=message.id,
+        email=message.email,
+        name=message.name,
+        metadata=_json.from_struct(message.metadata),
+        etag=message.etag,
+        create_time=_json.moment(message, "create_time"),
+        update_time=_json.moment(message, "update_time"),
+        last_contacted=_json.moment(message, "last_contacted"),
+        last_inbound=_json.moment(message, "last_inbound"),
+        interaction_count=message.interaction_count,
+        thread_count=message.thread_count,
+        latest_thread_id=message.latest_thread_id,
+        outcome=outcome,
+    )
+
+
+def _changed(
+    reply: pb.CreateContactResponse | pb.UpsertContactResponse | pb.UpdateContactResponse,
+) -> Contact:
+    return contact_from(reply.contact, word(contact_pb2.UpsertOutcome, reply.outcome))
+
+
+def _interaction(message: contact_pb2.Interaction) -> Interaction:
+    return Interaction(
+        email_id=message.email_id,
+        direction=word(mail_pb2.Direction, message.direction),
+        time=_json.moment(message, "time"),
+        mailbox_id=message.mailbox_id,
+        mailbox_deleted=message.mailbox_deleted,
+        thread_id=message.thread_id,
+        subject=message.subject,
+        agent=message.agent,
+        state=word(mail_pb2.EmailState, message.state),
+        replied_at=_json.moment(message, "replied_at"),
+        read_at=_json.moment(message, "read_at"),
+    )
+
+
+def _erasure(message: contact_pb2.Erasure) -> Erasure:
+    return Erasure(
+        id=message.id,
+        contact_id=message.contact_id,
+        state=word(contact_pb2.ErasureState, message.state),
+        create_time=_json.moment(message, "create_time"),
+        scrub_by=_json.moment(message, "scrub_by"),
+    )
+
+
+def _which(email: str | None, identifier: str | None) -> Any:
+    """The one contact that is meant."""
+    if (email is None) == (identifier is None):
+        raise InvalidArgumentError("Give either email= or id=.", reason="INVALID_FIELD")
+    return {"email": email} if email is not None else {"id": identifier or ""}
+
+
+def create(
+    email: str,
+    name: str | None,
+    metadata: Mapping[str, Any] | None,
+    last_contacted: datetime | None,
+    request_id: str | None,
+    *,
+    upsert: bool,
+) -> Call[Contact]:
+    """CreateContact."""
+    request = pb.CreateContactRequest(
+        email=email,
+        name=name,
+        metadata=_json.to_struct(metadata, "metadata") if metadata else None,
+        upsert=upsert,
+        last_contacted=_json.to_timestamp(last_contacted, "last_contacted") if last_contacted else None,
+        request_id=minted(request_id),
+    )
+    return Call(_SERVICE, "CreateContact", request, _changed)
+
+
+def upsert(
+    email: str,
+    name: str | None,
+    metadata: Mapping[str, Any] | None,
+    last_contacted: datetime | None,
+    request_id: str | None,
+) -> Call[Contact]:
+    """UpsertContact."""
+    request = pb.UpsertContactRequest(
+        email=email,
+        name=name,
+        metadata=_json.to_struct(metadata, "metadata") if metadata else None,
+        last_contacted=_json.to_timestamp(last_contacted, "last_contacted") if last_contacted else None,
+        request_id=minted(request_id),
+    )
+    return Call(_SERVICE, "UpsertContact", request, _changed)
+
+
+def get(email: str | None, identifier: str | None) -> Call[Contact]:
+    """GetContact."""
+    return Call(_SERVICE, "GetContact", pb.GetContactRequest(**_which(email, identifier)), contact_from)
+
+
+def update(
+    email: str | None,
+    identifier: str | None,
+    *,
+    name: str | None,
+    metadata: Mapping[str, Any] | None,
+    replace_metadata: bool,
+    set: Mapping[str, Any] | None,  # noqa: A002  the field's name in the API
+    unset: Sequence[str],
+    rename: Mapping[str, str] | None,
+    increment: Mapping[str, float] | None,
+    add_to_set: Mapping[str, Any] | None,
+    remove: Mapping[str, Any] | None,
+    etag: str,
+    request_id: str | None,
+) -> Call[Contact]:
+    """UpdateContact."""
+    request = pb.UpdateContactRequest(
+        **_which(email, identifier),
+        name=name,
+        metadata=_json.to_struct(metadata, "metadata") if metadata else None,
+        replace_metadata=replace_metadata,
+        set=_values(set, "set"),
+        unset=[unset] if isinstance(unset, str) else list(unset),
+        rename=dict(rename or {}),
+        increment=dict(increment or {}),
+        add_to_set=_values(add_to_set, "add_to_set"),
+        remove=_values(remove, "remove"),
+        etag=etag,
+        request_id=minted(request_id),
+    )
+    return Call(_SERVICE, "UpdateContact", request, _changed)
+
+
+def _values(values: Mapping[str, Any] | None, field: str) -> dict[str, Any]:
+    return {path: _json.to_value(value, f'{field}["{path}"]') for path, value in (values or {}).items()}
+
+
+def delete(email: str | None, identifier: str | None, etag: str, request_id: str | None) -> Call[Erasure]:
+    """DeleteContact."""
+    which = _which(email, identifier)
+    request = pb.DeleteContactRequest(**which, etag=etag, request_id=minted(request_id))
+    return Call(_SERVICE, "DeleteContact", request, _erasure)
+
+
+def search(
+    query: str, email: str, domain: str, name: str, filters: Mapping[str, Any] | None, token: str, size: int
+) -> Call[Page[Contact]]:
+    """SearchContacts, one page."""
+    request = pb.SearchContactsRequest(
+        query=query,
+        email=email,
+        domain=domain,
+        name=name,
+        filters=_values(filters, "filters"),
+        page_token=token,
+        page_size=size,
+    )
+    return Call(
+        _SERVICE,
+        "SearchContacts",
+        request,
+        lambda reply: Page([contact_from(each) for each in reply.contacts], reply.next_page_token),
+    )
+
+
+def interactions(email: str | None, identifier: str | None, token: str, size: int) -> Call[Page[Interaction]]:
+    """ListInteractions, one page."""
+    which = _which(email, identifier)
+    request = pb.ListInteractionsRequest(**which, page_token=token, page_size=size)
+    return Call(
+        _SERVICE,
+        "ListInteractions",
+        request,
+        lambda reply: Page([_interaction(each) for each in reply.interactions], reply.next_page_token),
+    )

@@ -1,0 +1,173 @@
+"""What can go wrong, as exceptions of our own: no error of grpc's ever reaches the caller."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import grpc
+from google.rpc import error_details_pb2, status_pb2
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """One bad field: its path, and what is wrong with it."""
+
+    field: str
+    description: str
+
+
+class MultimailError(Exception):
+    """Any failure of a call.
+
+    Attributes:
+        reason: Why, as one word of the service's catalogue (`CONTACT_NOT_FOUND`), or `CONNECTION` when it was not
+            reached.
+        hint: What to do next, in a sentence; may be empty.
+        metadata: Facts that go with the reason, such as `contact_id`.
+        violations: The bad fields of an InvalidArgumentError.
+        retry_after: Seconds after which to come back; None when the service did not say.
+        request_id: Under which the service's log knows the call.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        reason: str = "",
+        hint: str = "",
+        metadata: Mapping[str, str] | None = None,
+        violations: Iterable[Violation] = (),
+        retry_after: float | None = None,
+        request_id: str = "",
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.reason = reason
+        self.hint = hint
+        self.metadata = dict(metadata or {})
+        self.violations = list(violations)
+        self.retry_after = retry_after
+        self.request_id = request_id
+
+    def __str__(self) -> str:
+        """The message; where it is not the service's, which gives advice itself, the hint behind it."""
+        return self.message if self.request_id or not self.hint else f"{self.message} {self.hint}"
+
+
+class InvalidArgumentError(MultimailError):
+    """A field does not hold what it must; see `violations`."""
+
+
+class UnauthenticatedError(MultimailError):
+    """The API key is missing, unknown or revoked."""
+
+
+class PermissionDeniedError(MultimailError):
+    """The API key lacks a scope."""
+
+
+class NotFoundError(MultimailError):
+    """There is no such thing in this account."""
+
+
+class AlreadyExistsError(MultimailError):
+    """The address is taken."""
+
+
+class AbortedError(MultimailError):
+    """Somebody else was first: the etag is outdated, or there was contention."""
+
+
+class FailedPreconditionError(MultimailError):
+    """The mailbox's mode, or the state of things, forbids it."""
+
+
+class ResourceExhaustedError(MultimailError):
+    """Too fast, or the service is too busy; see `retry_after`."""
+
+
+class UnavailableError(MultimailError):
+    """The service, or its database, cannot be reached."""
+
+
+class DeadlineExceededError(MultimailError):
+    """The call took longer than its timeout."""
+
+
+class CancelledError(MultimailError):
+    """The call was cancelled, for instance because the client was closed meanwhile."""
+
+
+class UnimplementedError(MultimailError):
+    """The service does not know this call; it may be older than this client."""
+
+
+class InternalError(MultimailError):
+    """Something went wrong inside the service; its log tells more under `request_id`."""
+
+
+_CODE = grpc.StatusCode
+BY_CODE: dict[grpc.StatusCode, type[MultimailError]] = {
+    _CODE.CANCELLED: CancelledError,
+    _CODE.UNKNOWN: InternalError,
+    _CODE.INVALID_ARGUMENT: InvalidArgumentError,
+    _CODE.DEADLINE_EXCEEDED: DeadlineExceededError,
+    _CODE.NOT_FOUND: NotFoundError,
+    _CODE.ALREADY_EXISTS: AlreadyExistsError,
+    _CODE.PERMISSION_DENIED: PermissionDeniedError,
+    _CODE.RESOURCE_EXHAUSTED: ResourceExhaustedError,
+    _CODE.FAILED_PRECONDITION: FailedPreconditionError,
+    _CODE.ABORTED: AbortedError,
+    _CODE.OUT_OF_RANGE: InvalidArgumentError,
+    _CODE.UNIMPLEMENTED: UnimplementedError,
+    _CODE.INTERNAL: InternalError,
+    _CODE.UNAVAILABLE: UnavailableError,
+    _CODE.DATA_LOSS: InternalError,
+    _CODE.UNAUTHENTICATED: UnauthenticatedError,
+}
+_HINTS = {
+    _CODE.UNAUTHENTICATED: "Give a key with api_key= or MULTIMAIL_API_KEY; `multimail-server keys create` makes one.",
+    _CODE.PERMISSION_DENIED: "Use a key that has the scope.",
+    _CODE.ABORTED: "Read it again, then decide again.",
+    _CODE.DEADLINE_EXCEEDED: "It may have happened; repeat it with the same request_id, or give more timeout.",
+}
+
+
+def error_from(
+    code: grpc.StatusCode, details: str, trailing: Iterable[tuple[str, str | bytes]], target: str
+) -> MultimailError:
+    """The exception for a failed call.
+
+    Args:
+        code: Its status code.
+        details: Its status message.
+        trailing: Its trailing metadata.
+        target: Where the call went, for the hint.
+    """
+    values = dict(trailing)
+    status = status_pb2.Status()
+    raw = values.get("grpc-status-details-bin", b"")
+    if isinstance(raw, bytes):
+        status.ParseFromString(raw)
+    info, bad, retry = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest(), error_details_pb2.RetryInfo()
+    for detail in status.details:
+        for message in (info, bad, retry):
+            if detail.Is(message.DESCRIPTOR):
+                detail.Unpack(message)
+    hint = _HINTS.get(code, "")
+    if code is _CODE.UNAVAILABLE and not info.reason:
+        hint = f"Is the service running at {target}? Start it with: make run."
+    request_id = values.get("x-request-id", "")
+    return BY_CODE[code](
+        status.message or details or code.name,
+        reason=info.reason or ("CONNECTION" if code is _CODE.UNAVAILABLE else code.name),
+        hint=hint,
+        metadata=info.metadata,
+        violations=[Violation(each.field, each.description) for each in bad.field_violations],
+        retry_after=retry.retry_delay.ToMilliseconds() / 1000 if retry.HasField("retry_delay") else None,
+        request_id=request_id if isinstance(request_id, str) else "",
+    )

@@ -1,0 +1,1 @@
+"""Stubs made from protos/multimail/v1; never edited by hand."""

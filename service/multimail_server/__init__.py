@@ -1,0 +1,1 @@
+"""The Multimail service: contacts, mail and their log behind one gRPC API."""

@@ -1,0 +1,257 @@
+"""The composition root: builds everything, starts it in order, stops it in reverse."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+import time
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+from ulid import ULID
+
+from multimail.v1 import contact_service_pb2_grpc, mail_service_pb2_grpc
+from multimail_server.accounts.store import KeyStore
+from multimail_server.aip.paging import KEY_BYTES, PageTokens
+from multimail_server.contacts.erasure import Erasures
+from multimail_server.contacts.interactions import Interactions
+from multimail_server.contacts.servicer import ContactServicer
+from multimail_server.contacts.store import PROJECTION as CONTACT_PROJECTION
+from multimail_server.contacts.store import ContactStore
+from multimail_server.errors import DomainError
+from multimail_server.jobs import Jobs
+from multimail_server.mail.carriers import Carriers
+from multimail_server.mail.inbound import Inbound
+from multimail_server.mail.listener import Listener
+from multimail_server.mail.mailboxes import MailboxStore
+from multimail_server.mail.outbox import Outbox
+from multimail_server.mail.servicer import MailServicer
+from multimail_server.mail.store import WITHOUT_CONTENT, MailStore
+from multimail_server.notifications.store import NotificationStore
+from multimail_server.rpc.admission import Admission
+from multimail_server.rpc.auth import Auth
+from multimail_server.rpc.boundary import Boundary
+from multimail_server.storage.commit import Committer
+from multimail_server.storage.embedded import AlreadyRunningError, DataLock, EmbeddedEngine, find_binary
+from multimail_server.storage.mongo import DuplicateKeyError, connect
+from multimail_server.storage.processes import Process
+from multimail_server.storage.reads import Reader
+from multimail_server.worker import Worker
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from multimail_server.settings import Settings
+    from multimail_server.storage.mongo import Database
+
+log = logging.getLogger("multimail")
+
+SERVICES = ("multimail.v1.ContactService", "multimail.v1.MailService")
+_MAX_MESSAGE_BYTES = 16 << 20
+_SERVER_OPTIONS = [
+    ("grpc.so_reuseport", 0),  # a second service on the port must fail, not share it
+    ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", _MAX_MESSAGE_BYTES),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+]
+_DRAIN_S = 4.0
+_HAND_BACK_S = 2.0
+
+
+def new_id(prefix: str) -> str:
+    """A new id, `<prefix>_<ULID>`: unique, and sorting by when it was made."""
+    return f"{prefix}_{ULID()}"
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A service that runs, and where."""
+
+    grpc_port: int
+    smtp_port: int
+    mongodb_uri: str
+    database: Database
+    keys: KeyStore
+
+
+class Service:
+    """One process of the service; use as an async context manager.
+
+    Args:
+        settings: How it runs.
+        listeners: `pymongo.monitoring` listeners, for counting commands.
+    """
+
+    def __init__(self, settings: Settings, *, listeners: Sequence[Any] = ()) -> None:
+        self._settings = settings
+        self._listeners = listeners
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Running:
+        """Starts everything; what was started is stopped again when a later part fails."""
+        try:
+            return await self._start()
+        except BaseException:
+            await self._stack.aclose()
+            raise
+
+    async def __aexit__(self, *_: object) -> None:
+        """Stops in reverse: health, calls, workers, listener, sessions, engine."""
+        await self._stack.aclose()
+
+    async def _start(self) -> Running:
+        settings, later = self._settings, self._stack.push_async_callback
+        uri = await self._engine()
+        database = connect(uri, settings.database, driver=settings.mongo_driver, listeners=self._listeners)
+        later(database.close)
+        parts = _Parts(settings, database)
+
+        # The server is there before the engine answers: health says so, calls are refused until the boundary opens.
+        server = grpc.aio.server(interceptors=[parts.boundary], options=_SERVER_OPTIONS)
+        port = _bind(server, settings)
+        checks = health.aio.HealthServicer()
+        await _set_health(checks, health_pb2.HealthCheckResponse.NOT_SERVING)
+        health_pb2_grpc.add_HealthServicer_to_server(checks, server)
+        reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+        contact_service_pb2_grpc.add_ContactServiceServicer_to_server(parts.contact_servicer, server)
+        mail_service_pb2_grpc.add_MailServiceServicer_to_server(parts.mail_servicer, server)
+        await server.start()
+        later(server.stop, 1.0)
+
+        await _until_answering(database)
+        await database.check()
+        await database.prepare()
+        parts.tokens.unlock(await _page_token_key(database))
+        await parts.process.start()
+        later(parts.process.stop)
+        later(parts.committer.settle)
+        parts.carriers.local_port = await parts.listener.start(settings.smtp_host, settings.smtp_port)
+        later(parts.listener.stop)
+        parts.outbox.start()
+        later(parts.outbox.stop, _HAND_BACK_S)
+        parts.jobs.start()
+        later(parts.jobs.stop)
+        watch = Worker("health", lambda: _watch(database, checks), interval_s=1.0)
+        parts.boundary.open()
+        later(parts.boundary.drain, _DRAIN_S)
+        watch.start()
+        later(_set_health, checks, health_pb2.HealthCheckResponse.NOT_SERVING)
+        later(watch.stop)
+        await _set_health(checks, health_pb2.HealthCheckResponse.SERVING)
+        return Running(port, parts.carriers.local_port, uri, database, parts.keys)
+
+    async def _engine(self) -> str:
+        """The URI of the engine: the one that was set, else our own, started and watched."""
+        configured = self._settings.mongodb_uri.get_secret_value()
+        if configured:
+            return configured
+        data = self._settings.data
+        data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = DataLock(data)
+        try:
+            lock.acquire()
+        except AlreadyRunningError as error:
+            raise SystemExit(f"multimail-server: {error}") from None
+        self._stack.callback(lock.release)
+        engine = EmbeddedEngine(data, find_binary(self._settings.engine))
+        self._stack.push_async_callback(engine.stop)
+        return await engine.start()
+
+
+class _Parts:
+    """Every part of one process, built and wired, not yet started."""
+
+    def __init__(self, settings: Settings, database: Database) -> None:
+        self.keys = KeyStore(database, new_id=new_id, randomness=os.urandom, clock=time.monotonic)
+        admission = Admission(
+            max_concurrent=settings.max_concurrent, rate_per_s=settings.rate_per_s, clock=time.monotonic
+        )
+        self.boundary = Boundary(Auth(self.keys.find), admission, settings.deadline_s, new_id)
+        self.tokens = PageTokens(os.urandom)
+        self.process = Process(database, new_id=new_id, on_death=self._take_over)
+        self.committer = Committer(database, self.process, new_id=new_id, jitter=random.random)
+        reader = Reader(database, {"contacts": CONTACT_PROJECTION, "emails": WITHOUT_CONTENT})
+        mailboxes = MailboxStore(database, reader, self.committer)
+        mail = MailStore(database, reader, self.committer)
+        inbound = Inbound(mailboxes, mail)
+        self.listener = Listener(accepts=inbound.accepts, take_in=inbound.take_in, hostname=settings.hostname)
+        self.carriers = Carriers(settings, mailboxes)
+        self.outbox = Outbox(
+            database,
+            self.committer,
+            carrier_for=self.carriers.carrier_for,
+            process_id=self.process.id,
+            new_id=new_id,
+            jitter=random.random,
+        )
+        contacts = ContactStore(database, reader, self.committer)
+        notifications = NotificationStore(database)
+        self.jobs = Worker("jobs", Jobs(database, self.committer, notifications).step, interval_s=1.0)
+        self.contact_servicer = ContactServicer(
+            contacts, Erasures(self.committer), Interactions(database, reader), self.tokens
+        )
+        self.mail_servicer = MailServicer(mailboxes, mail, contacts, notifications, self.outbox, self.tokens)
+
+    async def _take_over(self, dead: str) -> None:
+        await self.outbox.reclaim(dead)
+
+
+def _bind(server: grpc.aio.Server, settings: Settings) -> int:
+    """Takes the gRPC port, or ends with a message that says who may have it."""
+    address = f"{settings.host}:{settings.port}"
+    try:
+        if settings.tls_cert is None or settings.tls_key is None:
+            return int(server.add_insecure_port(address))
+        credentials = grpc.ssl_server_credentials([(settings.tls_key.read_bytes(), settings.tls_cert.read_bytes())])
+        return int(server.add_secure_port(address, credentials))
+    except RuntimeError:
+        raise SystemExit(
+            f"multimail-server: the port {address} is taken, perhaps by another service that runs. "
+            "Stop it first, or choose another port with MULTIMAIL_PORT."
+        ) from None
+
+
+async def _until_answering(database: Database) -> None:
+    """Waits for the engine, saying so."""
+    while True:
+        try:
+            await database.now()
+        except DomainError:
+            log.warning("waiting for the database to answer")
+            await asyncio.sleep(1)
+        else:
+            return
+
+
+async def _page_token_key(database: Database) -> bytes:
+    """The key that seals page tokens, the same for every process; made by the first."""
+    row = {"_id": "page_tokens", "key": os.urandom(KEY_BYTES)}
+    try:
+        await database.insert_one("secrets", row)
+    except DuplicateKeyError:
+        row = (await database.find("secrets", {"_id": "page_tokens"}))[0]
+    return bytes(row["key"])  # type: ignore[arg-type]
+
+
+async def _set_health(checks: health.aio.HealthServicer, status: int) -> None:
+    for service in ("", *SERVICES):
+        await checks.set(service, status)
+
+
+async def _watch(database: Database, checks: health.aio.HealthServicer) -> bool:
+    """Keeps health true to whether the engine answers."""
+    try:
+        await database.now()
+    except DomainError:
+        await _set_health(checks, health_pb2.HealthCheckResponse.NOT_SERVING)
+    else:
+        await _set_health(checks, health_pb2.HealthCheckResponse.SERVING)
+    return False

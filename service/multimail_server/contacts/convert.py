@@ -1,0 +1,142 @@
+"""Contacts between documents, Python values and protobuf messages."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from google.protobuf.struct_pb2 import ListValue, Struct, Value
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from multimail.v1 import contact_pb2
+from multimail_server.aip.etag import etag_of
+from multimail_server.contacts import contact as rules
+from multimail_server.contacts import metadata as metadata_rules
+from multimail_server.contacts.operators import Operators
+from multimail_server.mail.convert import DIRECTIONS, STATES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from multimail.v1.contact_service_pb2 import UpdateContactRequest
+    from multimail_server.storage.mongo import Document
+
+OUTCOMES = {
+    "created": contact_pb2.UPSERT_OUTCOME_CREATED,
+    "updated": contact_pb2.UPSERT_OUTCOME_UPDATED,
+    "unchanged": contact_pb2.UPSERT_OUTCOME_UNCHANGED,
+}
+
+
+def struct_to_json(struct: Struct) -> dict[str, Any]:
+    """The object a Struct holds; numbers are floats, as they came."""
+    return {key: value_to_json(value) for key, value in struct.fields.items()}
+
+
+def value_to_json(value: Value) -> Any:
+    """What a Value holds; one that holds nothing counts as null."""
+    kind = value.WhichOneof("kind")
+    if kind == "struct_value":
+        return struct_to_json(value.struct_value)
+    if kind == "list_value":
+        return [value_to_json(item) for item in value.list_value.values]
+    return None if kind in ("null_value", None) else getattr(value, kind)
+
+
+def json_to_struct(value: Mapping[str, Any]) -> Struct:
+    """The Struct of an object."""
+    return Struct(fields={key: _json_to_value(item) for key, item in value.items()})
+
+
+def _json_to_value(value: Any) -> Value:
+    if isinstance(value, bool):
+        return Value(bool_value=value)
+    if isinstance(value, str):
+        return Value(string_value=value)
+    if isinstance(value, int | float):
+        return Value(number_value=value)
+    if isinstance(value, dict):
+        return Value(struct_value=json_to_struct(value))
+    if isinstance(value, list):
+        return Value(list_value=ListValue(values=[_json_to_value(item) for item in value]))
+    return Value(null_value=0)  # type: ignore[arg-type]
+
+
+def timestamp(moment: datetime | None) -> Timestamp | None:
+    """The Timestamp of a moment; None for none and for never."""
+    if moment is None or moment == rules.NEVER:
+        return None
+    result = Timestamp()
+    result.FromDatetime(moment)
+    return result
+
+
+def contact_to_proto(contact: Document) -> contact_pb2.Contact:
+    """The message of a contact document."""
+    return contact_pb2.Contact(
+        id=contact["_id"],
+        email=contact["email"],
+        name=contact["name"],
+        metadata=json_to_struct(rules.metadata_of(contact)),
+        etag=etag_of(contact["_id"], contact["revision"]),
+        create_time=timestamp(contact["create_time"]),
+        update_time=timestamp(contact["update_time"]),
+        last_contacted=timestamp(contact["last_contacted_at"]),
+        last_inbound=timestamp(contact["last_inbound_at"]),
+        interaction_count=contact["interaction_count"],
+        thread_count=contact["thread_count"],
+        latest_thread_id=contact["latest_thread_id"],
+    )
+
+
+def moment(value: Timestamp) -> datetime:
+    """The moment of a Timestamp, to the millisecond, as the database keeps it."""
+    whole: datetime = value.ToDatetime(tzinfo=UTC)
+    return whole.replace(microsecond=whole.microsecond // 1000 * 1000)
+
+
+def change_of(request: UpdateContactRequest) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """What a request does to metadata: merge or replace, then the operators."""
+    given = metadata_rules.normalise(struct_to_json(request.metadata), "metadata")
+    operators = Operators(
+        set={path: value_to_json(value) for path, value in request.set.items()},
+        unset=list(request.unset),
+        rename=dict(request.rename),
+        increment=dict(request.increment),
+        add_to_set={path: value_to_json(value) for path, value in request.add_to_set.items()},
+        remove={path: value_to_json(value) for path, value in request.remove.items()},
+    )
+
+    def change(metadata: dict[str, Any]) -> dict[str, Any]:
+        start = {} if request.replace_metadata else metadata
+        return operators.apply(metadata_rules.merge(start, given))
+
+    return change
+
+
+def erasure_to_proto(erasure: Document) -> contact_pb2.Erasure:
+    """The message of an erasure document."""
+    return contact_pb2.Erasure(
+        id=erasure["_id"],
+        contact_id=erasure["contact"],
+        state=contact_pb2.ERASURE_STATE_DONE if erasure["done"] else contact_pb2.ERASURE_STATE_SCRUBBING,
+        create_time=timestamp(erasure["create_time"]),
+        scrub_by=timestamp(erasure["scrub_by"]),
+    )
+
+
+def interaction_to_proto(email: Document) -> contact_pb2.Interaction:
+    """The log entry of a mail, as `Interactions.list` returns it."""
+    return contact_pb2.Interaction(
+        email_id=email["_id"],
+        direction=DIRECTIONS[email["direction"]],
+        time=timestamp(email["at"]),
+        mailbox_id=email["mailbox"],
+        mailbox_deleted=email["mailbox_deleted"],
+        thread_id=email["thread"],
+        subject=email["headers"]["subject"],
+        agent=email["agent"],
+        state=STATES[email["state"]],
+        replied_at=timestamp(email["replied_at"]),
+        read_at=timestamp(email["read_at"]),
+    )

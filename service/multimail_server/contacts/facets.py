@@ -1,0 +1,96 @@
+"""Facets: everything about a contact that search can find, as strings that one index keeps in order.
+
+A facet is `account␟path␟type␟value`, ␟ being U+001F. Types: `s` a string, `h` the digest of a string over 256 bytes
+(equality only), `n` a number as 16 hexadecimal digits that sort as the number does, `b` true or false, `z` null,
+`e` the mark that the path is there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+import unicodedata
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+SEPARATOR = "\x1f"
+_AFTER_SEPARATOR = "\x20"
+MAX_TEXT_BYTES = 256
+
+DOMAIN = "domain"
+WORD = "word"
+
+
+def facets_of(account: str, domains: Iterable[str], name: str, metadata: Mapping[str, Any]) -> list[str]:
+    """Every facet of a contact, sorted, each once."""
+    found = {equality(account, DOMAIN, domain) for domain in domains}
+    found.update(equality(account, WORD, word) for word in words_of(name))
+    for path, value in _walk(metadata, ()):
+        if path:
+            found.add(presence(account, metadata_path(path)))
+            if not isinstance(value, dict | list):
+                found.add(equality(account, metadata_path(path), value))
+    return sorted(found)
+
+
+def _walk(value: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
+    yield path, value
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from _walk(item, (*path, key))
+    elif isinstance(value, list):
+        for item in value:
+            yield from _walk(item, path)
+
+
+def metadata_path(keys: Sequence[str]) -> str:
+    """The path of a metadata key as one string that no other path shares; a long one by its digest."""
+    text = "metadata." + ".".join(
+        key.replace("\\", "\\\\").replace(".", "\\.").replace(SEPARATOR, "\\_") for key in keys
+    )
+    if len(text.encode()) <= MAX_TEXT_BYTES:
+        return text
+    return "metadata#" + hashlib.sha256(text.encode()).hexdigest()
+
+
+def equality(account: str, path: str, value: Any) -> str:
+    """The facet a contact has when the value, or an element of the array, at the path is this scalar."""
+    kind, text = encoded(value)
+    return SEPARATOR.join((account, path, kind, text))
+
+
+def presence(account: str, path: str) -> str:
+    """The facet a contact has when anything is at the path."""
+    return SEPARATOR.join((account, path, "e", ""))
+
+
+def encoded(value: Any) -> tuple[str, str]:
+    """Type and text of a scalar."""
+    if value is None:
+        return "z", ""
+    if isinstance(value, bool):
+        return "b", "true" if value else "false"
+    if isinstance(value, str):
+        data = value.encode()
+        return ("s", value) if len(data) <= MAX_TEXT_BYTES else ("h", hashlib.sha256(data).hexdigest())
+    return "n", _sortable(float(value))
+
+
+def _sortable(number: float) -> str:
+    """A double as hexadecimal digits that sort as the numbers do: negative ones have all bits turned."""
+    (bits,) = struct.unpack(">Q", struct.pack(">d", number + 0.0))
+    return f"{bits ^ (0xFFFF_FFFF_FFFF_FFFF if bits >> 63 else 1 << 63):016x}"
+
+
+def bounds(account: str, path: str, kind: str) -> tuple[str, str]:
+    """Where the facets of one type at one path begin and, excluded, end."""
+    head = SEPARATOR.join((account, path, kind))
+    return head + SEPARATOR, head + _AFTER_SEPARATOR
+
+
+def words_of(name: str) -> list[str]:
+    """The words of a name, case and accents folded away."""
+    bare = "".join(c for c in unicodedata.normalize("NFKD", name.casefold()) if not unicodedata.combining(c))
+    return "".join(c if c.isalnum() else " " for c in bare).split()

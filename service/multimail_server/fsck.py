@@ -1,0 +1,119 @@
+"""Proves that what is counted equals what is there: contacts against their logs, numbers against notifications."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from multimail_server.contacts.contact import NEVER, is_erased
+from multimail_server.storage.writes import KEPT_INTERACTIONS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from multimail_server.storage.mongo import Database, Document
+
+_TRIES = 5
+_EMAIL_FIELDS = dict.fromkeys(("people", "thread", "direction", "at", "state", "recipients.state"), 1)
+
+
+@dataclass(slots=True)
+class Report:
+    """What was checked, and what does not fit, in words with ids."""
+
+    accounts: int = 0
+    contacts: int = 0
+    emails: int = 0
+    notifications: int = 0
+    problems: list[str] = field(default_factory=list)
+
+
+async def check_accounts(database: Database, *, progress: Callable[[str], None]) -> Report:
+    """Checks every account, also beside a running service: one that moved meanwhile is checked again."""
+    report = Report()
+    accounts = await database.find("accounts", {}, sort=[("_id", 1)])
+    for account in accounts:
+        progress(f"checking account {account['_id']}")
+        for _ in range(_TRIES):
+            before = await _seq(database, account["_id"])
+            found = await _check_account(database, account["_id"], before)
+            if await _seq(database, account["_id"]) == before:
+                break
+        else:
+            found.problems.append(f"account {account['_id']} never stood still; stop its callers and check again")
+        report.accounts += 1
+        report.contacts += found.contacts
+        report.emails += found.emails
+        report.notifications += found.notifications
+        report.problems += found.problems
+    return report
+
+
+async def _seq(database: Database, account: str) -> int:
+    return int((await database.find("accounts", {"_id": account}))[0]["seq"])
+
+
+async def _check_account(database: Database, account: str, seq: int) -> Report:
+    where = {"account": account}
+    contacts = await database.find("contacts", where, projection={"metadata": 0, "facets": 0})
+    emails = await database.find("emails", where, projection=_EMAIL_FIELDS)
+    threads = await database.find("threads", where)
+    notifications = await database.find("notifications", where, projection={"seq": 1}, sort=[("seq", 1)])
+    report = Report(1, len(contacts), len(emails), len(notifications))
+    log: dict[str, list[Document]] = defaultdict(list)
+    conversations: dict[str, list[Document]] = defaultdict(list)
+    for email in emails:
+        conversations[email["thread"]].append(email)
+        for person in email["people"]:
+            log[person].append(email)
+    for contact in contacts:
+        report.problems += [f"contact {contact['_id']}: {each}" for each in _wrong_in_contact(contact, log)]
+    for email in emails:
+        report.problems += [f"email {email['_id']}: {each}" for each in _wrong_in_email(email)]
+    for thread in threads:
+        count = len(conversations.pop(thread["_id"], ()))
+        if count != thread["email_count"]:
+            report.problems.append(f"thread {thread['_id']}: counts {thread['email_count']} mails, has {count}")
+    report.problems += [f"thread {each}: is missing, mails are in it" for each in conversations]
+    report.problems += [f"account {account}: {each}" for each in _wrong_in_numbers(notifications, seq)]
+    return report
+
+
+def _wrong_in_contact(contact: Document, log: dict[str, list[Document]]) -> Iterator[str]:
+    emails = sorted(log.get(contact["_id"], []), key=lambda email: (email["at"], email["_id"]))
+    if is_erased(contact):
+        return
+    outbound = [email["at"] for email in emails if email["direction"] == "outbound"]
+    inbound = [email["at"] for email in emails if email["direction"] == "inbound"]
+    if contact["interaction_count"] != len(emails):
+        yield f"counts {contact['interaction_count']} interactions, its log has {len(emails)}"
+    if contact["thread_count"] != len({email["thread"] for email in emails}):
+        yield f"counts {contact['thread_count']} threads, its log has {len({email['thread'] for email in emails})}"
+    if contact["last_contacted_at"] < max(outbound, default=NEVER):
+        yield "was contacted later than it says"
+    if contact["last_inbound_at"] != max(inbound, default=NEVER):
+        yield "heard from at another time than it says"
+    kept = {entry["email"] for entry in contact["interactions"]}
+    if len(kept) != len(contact["interactions"]) or len(kept) != min(len(emails), KEPT_INTERACTIONS):
+        yield f"keeps {len(contact['interactions'])} entries of {len(emails)}, or one twice"
+    if not kept <= {email["_id"] for email in emails}:
+        yield "keeps an entry of a mail that is not in its log"
+    if emails and contact["latest_thread_id"] not in {e["thread"] for e in emails if e["at"] == emails[-1]["at"]}:
+        yield "names another thread than its newest mail's"
+
+
+def _wrong_in_email(email: Document) -> Iterator[str]:
+    pending = any(recipient["state"] == "pending" for recipient in email["recipients"])
+    if pending != (email["state"] in ("queued", "sending")):
+        yield f"is {email['state']}, its recipients say otherwise"
+
+
+def _wrong_in_numbers(notifications: list[Document], seq: int) -> Iterator[str]:
+    numbers = [notification["seq"] for notification in notifications]
+    if numbers and numbers[-1] != seq:
+        yield f"stands at number {seq}, its notifications end at {numbers[-1]}"
+    for one, following in pairwise(numbers):
+        if following != one + 1:
+            yield f"has a gap between the numbers {one} and {following}"

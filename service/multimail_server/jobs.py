@@ -1,0 +1,79 @@
+"""Work behind the answers that outlives a restart: adopting earlier mail, scrubbing erased people's, trimming."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from multimail_server.contacts import erasure
+from multimail_server.mail import accepting
+from multimail_server.storage.documents import Need
+from multimail_server.storage.operation import Operation
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from multimail_server.notifications.store import NotificationStore
+    from multimail_server.storage.commit import Committer
+    from multimail_server.storage.documents import Draft
+    from multimail_server.storage.mongo import Database, Document
+
+_AT_ONCE = 50
+_ADOPT_AT_MOST = 1_000
+
+
+class Jobs:
+    """Does the jobs that are due.
+
+    Two processes at the same job do no harm: every step is an operation that sees what the other did.
+    """
+
+    def __init__(self, database: Database, committer: Committer, notifications: NotificationStore) -> None:
+        self._database = database
+        self._committer = committer
+        self._notifications = notifications
+
+    async def step(self) -> bool:
+        """Does what is due now; returns whether more may be."""
+        now = await self._database.now()
+        due = await self._database.find("jobs", {"due_at": {"$lte": now}}, limit=_AT_ONCE)
+        for job in due:
+            await (self._scrub(job) if job["type"] == "scrub" else self._adopt(job))
+        trimmed = await self._notifications.trim()
+        return trimmed or len(due) == _AT_ONCE
+
+    async def _scrub(self, job: Document) -> None:
+        while ids := await erasure.mail_to_scrub(self._database, job, _AT_ONCE):
+            await self._run(job, _needs(job, ids), partial(erasure.scrub, job=job, ids=ids))
+        needs = [Need("erasures", "_id", (job["erasure"],)), Need("jobs", "_id", (job["_id"],))]
+        await self._run(job, needs, lambda draft: erasure.finish(draft, job))
+
+    async def _adopt(self, job: Document) -> None:
+        waiting = await self._database.aggregate(
+            "emails",
+            [
+                {"$match": {"account": job["account"], "people": job["key"], "at": {"$gte": job["since"]}}},
+                {"$sort": {"at": -1, "_id": -1}},
+                {"$limit": _ADOPT_AT_MOST},
+                {"$project": {"_id": 1}},
+            ],
+        )
+        ids = [email["_id"] for email in waiting]
+        for start in range(0, len(ids), _AT_ONCE):
+            some = ids[start : start + _AT_ONCE]
+            rule = partial(accepting.adopt, key=job["key"], contact_id=job["contact"], ids=some)
+            await self._run(job, _needs(job, some), rule)
+        need = Need("jobs", "_id", (job["_id"],))
+        await self._run(job, [need], lambda draft: _forget(draft, job))
+
+    async def _run(self, job: Document, needs: Sequence[Need], rule: Callable[[Draft], None]) -> None:
+        await self._committer.run(Operation(job["account"], f"job.{job['type']}", tuple(needs), rule))
+
+
+def _needs(job: Document, ids: Sequence[str]) -> list[Need]:
+    return [Need("emails", "_id", tuple(ids)), Need("contacts", "_id", (job["contact"],))]
+
+
+def _forget(draft: Draft, job: Document) -> None:
+    draft.delete("jobs", job["_id"])
+    draft.notify("emails_adopted", shown=False, contact=job["contact"])

@@ -1,0 +1,177 @@
+"""Writes a mail as it goes over the wire, the same bytes every time, and refuses what could smuggle a header."""
+
+from __future__ import annotations
+
+import email
+import email.policy
+import unicodedata
+from dataclasses import dataclass
+from email.header import decode_header
+from email.headerregistry import Address as HeaderAddress
+from email.message import EmailMessage
+from email.utils import format_datetime
+from typing import TYPE_CHECKING
+
+from multimail_server import errors
+from multimail_server.aip.address import parse_address
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+MAX_SUBJECT = 998
+MAX_TEXT_BYTES = 256 << 10
+_LINE_SEPARATORS = "\u2028\u2029"
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """What a mail says.
+
+    Attributes:
+        from_address: The author's address.
+        from_name: The author's name; may be empty.
+        to: The addresses shown in To, at least one.
+        subject: The subject.
+        text: The text; lines end with LF or CRLF.
+        message_id: The Message-ID with its angle brackets.
+        date: When it was accepted.
+        in_reply_to: The Message-ID it answers; may be empty.
+        references: The Message-IDs before it in the conversation, oldest first.
+    """
+
+    from_address: str
+    from_name: str
+    to: tuple[str, ...]
+    subject: str
+    text: str
+    message_id: str
+    date: datetime
+    in_reply_to: str = ""
+    references: tuple[str, ...] = ()
+
+
+def message_id_for(email_id: str, domain: str) -> str:
+    """The Message-ID of a mail of ours."""
+    return f"<{email_id}@{domain}>"
+
+
+def check_header_text(text: str, field: str) -> None:
+    """Refuses a text that could break out of its header: control characters, plain or by decoding.
+
+    Args:
+        text: A subject or a display name.
+        field: Its path in the request.
+    """
+    if _holds_control(text):
+        raise errors.invalid_field(field, "holds a control character")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise errors.invalid_field(field, "holds half a character (a lone surrogate)") from None
+    if "=?" in text and _holds_control(_decoded(text)):
+        raise errors.invalid_field(field, "holds an encoded word that hides a control character")
+
+
+def _holds_control(text: str) -> bool:
+    return any(unicodedata.category(c) == "Cc" or c in _LINE_SEPARATORS for c in text)
+
+
+def _decoded(text: str) -> str:
+    """The text as a reader that decodes encoded words would see it; unreadable ones count as hostile."""
+    parts = []
+    try:
+        for part, charset in decode_header(text):
+            parts.append(part if isinstance(part, str) else part.decode(charset or "ascii", "replace"))
+    except (LookupError, ValueError, email.errors.MessageError):
+        return "\0"
+    return "".join(parts)
+
+
+def check_text(text: str, field: str) -> None:
+    """Refuses a body that is too long or cannot be written."""
+    if len(text.encode("utf-8", "surrogatepass")) > MAX_TEXT_BYTES:
+        raise errors.invalid_field(field, f"is longer than {MAX_TEXT_BYTES} bytes")
+    if "\0" in text:
+        raise errors.invalid_field(field, "holds a NUL character")
+
+
+def needs_smtputf8(outgoing: Outgoing) -> bool:
+    """Whether an address has letters before the @ that only SMTPUTF8 can carry."""
+    return not all(address.rpartition("@")[0].isascii() for address in (outgoing.from_address, *outgoing.to))
+
+
+def compose(outgoing: Outgoing) -> bytes:
+    """The mail's bytes, lines ending with CRLF; refuses what does not read back as it was meant."""
+    utf8 = needs_smtputf8(outgoing)
+    policy = email.policy.SMTPUTF8 if utf8 else email.policy.SMTP
+    message = EmailMessage(policy)
+    message["From"] = _header_address(outgoing.from_address, outgoing.from_name)
+    message["To"] = [_header_address(address, "") for address in outgoing.to]
+    message["Date"] = format_datetime(outgoing.date)
+    message["Message-ID"] = outgoing.message_id
+    if outgoing.in_reply_to:
+        message["In-Reply-To"] = outgoing.in_reply_to
+    if outgoing.references:
+        message["References"] = " ".join(outgoing.references)
+    lines = outgoing.text.replace("\r\n", "\n").replace("\r", "\n")
+    message.set_content(lines, cte=_encoding(lines))
+    subject = b"Subject: " + _subject(outgoing.subject) + b"\r\n"
+    data = subject + message.as_bytes()
+    _check(data, outgoing, len(message.keys()) + 1)
+    return data
+
+
+def _header_address(address: str, name: str) -> HeaderAddress:
+    local, _, domain = address.rpartition("@")
+    if local.isascii():
+        domain = parse_address(address, "to").domain
+    return HeaderAddress(name, local, domain)
+
+
+def _encoding(text: str) -> str:
+    """Plain where every line is short ASCII, else quoted-printable or, for texts mostly not ASCII, base64."""
+    if text.isascii() and all(len(line) < 900 for line in text.split("\n")):
+        return "7bit"
+    odd = sum(not character.isascii() for character in text)
+    return "base64" if odd * 3 > len(text) else "quoted-printable"
+
+
+def _subject(text: str) -> bytes:
+    """The subject's header value: plain when it reads back as itself, else encoded words, folded.
+
+    Written by hand, because the standard library decodes an encoded word in a text it is given, though it may be
+    meant as it stands.
+    """
+    if text.isascii() and "=?" not in text and len(text) <= 900 and text == text.strip():
+        return text.encode()
+    words = []
+    piece = ""
+    for character in text:
+        if len((piece + character).encode()) > 42:
+            words.append(_encoded_word(piece))
+            piece = ""
+        piece += character
+    words.append(_encoded_word(piece))
+    return b"\r\n ".join(words)
+
+
+def _encoded_word(piece: str) -> bytes:
+    quoted = "".join(
+        chr(octet) if chr(octet).isalnum() and octet < 128 else f"={octet:02X}" for octet in piece.encode()
+    )
+    return f"=?utf-8?q?{quoted}?=".encode()
+
+
+def _check(data: bytes, outgoing: Outgoing, headers: int) -> None:
+    """Reads the mail back: it must have the headers it was given, and say in them what was meant."""
+    head = data.partition(b"\r\n\r\n")[0]
+    names = [line for line in head.split(b"\r\n") if not line.startswith((b" ", b"\t"))]
+    back = email.message_from_bytes(data, policy=email.policy.default)
+    if len(names) != headers or len(back.keys()) != headers:
+        raise errors.invalid_field("subject", "would change the headers of the mail")
+    if any(len(line) > 998 for line in data.split(b"\r\n")):
+        raise errors.invalid_field("body", "has a line that no mail can carry")
+    meant = [outgoing.message_id, *([outgoing.in_reply_to] if outgoing.in_reply_to else [])]
+    found = [str(back[name]).strip() for name in ("Message-ID", "In-Reply-To") if back[name]]
+    if meant != found or len(back["To"].addresses) != len(outgoing.to):
+        raise errors.invalid_field("to", "would change the headers of the mail")

@@ -1,0 +1,43 @@
+"""Mail that comes by SMTP: whose it is, and how it is kept."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from multimail_server import errors
+from multimail_server.aip.address import parse_address
+from multimail_server.errors import DomainError
+from multimail_server.storage.documents import SERVICE, Need
+from multimail_server.storage.operation import Request
+
+if TYPE_CHECKING:
+    from multimail_server.mail.mailboxes import MailboxStore
+    from multimail_server.mail.store import MailStore
+    from multimail_server.storage.documents import Document
+
+
+class Inbound:
+    """What the SMTP listener asks for."""
+
+    def __init__(self, mailboxes: MailboxStore, mail: MailStore) -> None:
+        self._mailboxes = mailboxes
+        self._mail = mail
+
+    async def accepts(self, address: str) -> bool:
+        """Whether the address is a mailbox of ours."""
+        return await self._owner(address) is not None
+
+    async def take_in(self, address: str, envelope_from: str, raw: bytes) -> None:
+        """Keeps a mail for the mailbox with this address; a second time, it changes nothing."""
+        owner = await self._owner(address)
+        if owner is None:  # deleted since it was accepted: the peer tries again, and then hears that it is gone
+            raise errors.not_found("mailbox")
+        request = Request(owner["account"], "smtp", SERVICE)
+        await self._mail.take_in(request, Need("mailboxes", "_id", (owner["mailbox"],)), raw, envelope_from)
+
+    async def _owner(self, address: str) -> Document | None:
+        try:
+            key = parse_address(address, "recipient").key
+        except DomainError:
+            return None
+        return await self._mailboxes.owner_of(key)

@@ -1,0 +1,235 @@
+"""The outbox: takes accepted mail in turn, hands it over once per recipient, and writes down how that ended."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from multimail_server.mail import email as email_rules
+from multimail_server.mail.compose import compose, needs_smtputf8
+from multimail_server.mail.smtp import Outcome
+from multimail_server.storage.documents import Need
+from multimail_server.storage.operation import Operation
+from multimail_server.worker import Worker
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from datetime import datetime
+
+    from multimail_server.mail.smtp import Carrier
+    from multimail_server.storage.commit import Committer
+    from multimail_server.storage.documents import Document, Draft
+    from multimail_server.storage.mongo import Database
+
+log = logging.getLogger("multimail.outbox")
+
+AT_ONCE = 16
+# A lease outlasts every step of one hand-over; each dot mark begins it anew.
+LEASE = timedelta(seconds=300)
+_HAND_OVER_S = 240.0
+_POLL_S = 1.0
+
+
+class Outbox:
+    """Delivers queued mail; any number of processes may run one.
+
+    A mail is leased by its fence and the engine's clock. Before a message's content goes out, a dot mark is on disk;
+    a mail found later with a mark and no outcome may have gone out, and is tried again with the same Message-ID.
+
+    Args:
+        database: The database.
+        committer: Runs the operations that settle mail.
+        carrier_for: Chooses who takes mail for an address key.
+        process_id: This process, as leases name it.
+        new_id: Makes an id with the given prefix.
+        jitter: Returns a random number in [0, 1).
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        committer: Committer,
+        *,
+        carrier_for: Callable[[str], Awaitable[Carrier]],
+        process_id: str,
+        new_id: Callable[[str], str],
+        jitter: Callable[[], float],
+    ) -> None:
+        self._database = database
+        self._committer = committer
+        self._carrier_for = carrier_for
+        self._process_id = process_id
+        self._new_id = new_id
+        self._jitter = jitter
+        self._under_way: set[asyncio.Task[None]] = set()
+        self._stopping = False
+        self._worker = Worker("outbox", self._step, interval_s=_POLL_S)
+        self.wake = self._worker.wake
+
+    def start(self) -> None:
+        """Starts looking for mail."""
+        self._worker.start()
+
+    async def stop(self, grace_s: float) -> None:
+        """Takes no more mail, lets what is under way finish, and hands the rest back."""
+        self._stopping = True
+        await self._worker.stop()
+        if self._under_way:
+            _, late = await asyncio.wait(self._under_way, timeout=grace_s)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+        await self.reclaim(self._process_id)
+
+    async def reclaim(self, process_id: str) -> None:
+        """Makes mail that a process left behind due at once, instead of when its lease runs out."""
+        left = await self._database.find("emails", {"state": "sending", "lease.process": process_id})
+        now = await self._database.now()
+        for email in left:
+            await self._database.update_one(
+                "emails",
+                {"_id": email["_id"], "fence": email["fence"]},
+                {"$set": {"due_at": now, "lease": None}, "$inc": {"fence": 1}},
+            )
+        if left:
+            self.wake()
+
+    async def _step(self) -> bool:
+        """Leases what is due, as far as there is room, and starts to deliver it."""
+        room = AT_ONCE - len(self._under_way)
+        if room <= 0 or self._stopping:
+            return False
+        now = await self._database.now()
+        due: list[Document] = []
+        for state in ("queued", "sending"):
+            due += await self._database.find(
+                "emails",
+                {"state": state, "due_at": {"$lte": now}},
+                projection={"fence": 1},
+                sort=[("due_at", 1)],
+                limit=room,
+            )
+        for found in due[:room]:
+            lease = await self._lease(found, now)
+            if lease is not None:
+                task = asyncio.create_task(self._deliver(lease))
+                self._under_way.add(task)
+                task.add_done_callback(self._finished)
+        return False
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._under_way.discard(task)
+        self.wake()  # there is room for the next one
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("a delivery failed; the mail's lease runs out and it is tried again", exc_info=error)
+
+    async def _lease(self, found: Document, now: datetime) -> Document | None:
+        """The mail, ours until its lease runs out; None when another process was first."""
+        token = self._new_id("lease")
+        taken = await self._database.update_one(
+            "emails",
+            {"_id": found["_id"], "fence": found["fence"], "state": {"$in": ["queued", "sending"]}},
+            {
+                "$set": {
+                    "state": "sending",
+                    "due_at": now + LEASE,
+                    "lease": {"process": self._process_id, "token": token},
+                },
+                "$inc": {"fence": 1, "attempts": 1},
+            },
+        )
+        return await self._ours(found["_id"], token) if taken else None
+
+    async def _ours(self, email_id: str, token: str) -> Document | None:
+        """The mail as it is now, if the lease with this token still holds."""
+        rows = await self._database.find("emails", {"_id": email_id}, projection={"raw": 0})
+        if rows and rows[0]["state"] == "sending" and (rows[0]["lease"] or {}).get("token") == token:
+            return rows[0]
+        return None
+
+    async def _deliver(self, email: Document) -> None:
+        """Hands the mail over to every recipient who still waits, then ends it or puts it off."""
+        token = email["lease"]["token"]
+        for index in range(len(email["recipients"])):
+            current = await self._ours(email["_id"], token)
+            if current is None:  # it came to its end, or somebody else looks after it
+                return
+            if current["recipients"][index]["state"] == "pending":
+                await self._hand_over(current, index, token)
+        await self._settle(email, token, self._put_off)
+
+    async def _hand_over(self, email: Document, index: int, token: str) -> None:
+        """One recipient, one transaction, one outcome on disk."""
+        outgoing = email_rules.outgoing(email)
+        recipient = email["recipients"][index]
+        carrier = await self._carrier_for(recipient["key"])
+        try:
+            async with asyncio.timeout(_HAND_OVER_S):
+                outcome = await carrier.deliver(
+                    sender=outgoing.from_address,
+                    recipient=recipient["address"],
+                    message=compose(outgoing),
+                    smtputf8=needs_smtputf8(outgoing) or not recipient["address"].isascii(),
+                    before_dot=lambda: self._mark_dot(email["_id"], index, token),
+                )
+        except TimeoutError:
+            outcome = Outcome("in_doubt", "the mail server took too long")
+
+        def record(draft: Draft, current: Document) -> Document:
+            return email_rules.with_outcome(current, index, outcome.state, outcome.response, draft.now)
+
+        await self._settle(email, token, record)
+
+    async def _mark_dot(self, email_id: str, index: int, token: str) -> bool:
+        """Puts the dot mark on disk; False when the recipient no longer waits, or the lease is lost.
+
+        The mark needs the fence it read: an erasure that comes between makes it fail, and is seen on the next look.
+        """
+        while (email := await self._ours(email_id, token)) is not None:
+            if email["recipients"][index]["state"] != "pending":
+                return False
+            marked = await self._database.update_one(
+                "emails",
+                {"_id": email_id, "fence": email["fence"], "state": "sending"},
+                {
+                    "$set": {f"recipients.{index}.dot": True, "due_at": await self._database.now() + LEASE},
+                    "$inc": {"fence": 1},
+                },
+            )
+            if marked:
+                return True
+        return False
+
+    async def _settle(self, email: Document, token: str, change: Callable[[Draft, Document], Document]) -> None:
+        """Changes the mail in an operation, while the lease is ours."""
+
+        def rule(draft: Draft) -> None:
+            current = draft.get("emails", email["_id"])
+            if current is None or (current["lease"] or {}).get("token") != token:
+                return
+            changed = draft.put("emails", change(draft, current))
+            if email_rules.is_settled(changed):
+                self._tell(draft, changed)
+            else:
+                draft.notify("email_tried", shown=False, email=changed["_id"])
+
+        needs = (Need("emails", "_id", (email["_id"],)),)
+        await self._committer.run(Operation(email["account"], "outbox", needs, rule))
+
+    def _put_off(self, draft: Draft, email: Document) -> Document:
+        """The mail when every recipient had its try and some still wait: given up, or back in the queue."""
+        if email_rules.is_out_of_time(email, draft.now):
+            return email_rules.given_up(email, draft.now)
+        return email_rules.put_off(email, draft.now, self._jitter())
+
+    def _tell(self, draft: Draft, email: Document) -> None:
+        draft.notify(
+            "email_settled",
+            shown=email["mode"] != "autonomous",
+            email=email["_id"],
+            mailbox=email["mailbox"],
+            thread=email["thread"],
+            state=email["state"],
+        )

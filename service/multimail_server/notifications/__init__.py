@@ -1,0 +1,1 @@
+"""The account's numbered history and those who read it."""

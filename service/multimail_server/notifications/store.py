@@ -1,0 +1,43 @@
+"""An account's history, read by number without gaps, and trimmed when it is a month old."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from multimail_server.storage.mongo import Database, Document
+
+KEPT = timedelta(days=30)
+_BATCH = 500
+_TRIMMED_AT_ONCE = 1_000
+
+
+class NotificationStore:
+    """Reads notifications; every one that is read has happened, and none before it is missing."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def list(self, account: str, *, after: int, limit: int) -> list[Document]:
+        """Those numbered higher than `after` that are shown, oldest first, at most `limit`."""
+        shown: list[Document] = []
+        while len(shown) < limit:
+            batch = await self._database.find(
+                "notifications", {"account": account, "seq": {"$gt": after}}, sort=[("seq", 1)], limit=_BATCH
+            )
+            if not batch:
+                break
+            shown += [notification for notification in batch if notification["shown"]]
+            after = batch[-1]["seq"]
+        return shown[:limit]
+
+    async def trim(self) -> bool:
+        """Removes those kept long enough; returns whether more may be left."""
+        before = await self._database.now() - KEPT
+        old = await self._database.find(
+            "notifications", {"at": {"$lt": before}}, projection={"_id": 1}, sort=[("at", 1)], limit=_TRIMMED_AT_ONCE
+        )
+        if old:
+            await self._database.delete_many("notifications", [{"_id": each["_id"]} for each in old])
+        return len(old) == _TRIMMED_AT_ONCE

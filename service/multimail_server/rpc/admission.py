@@ -1,0 +1,57 @@
+"""How many calls may be under way, and how fast one key may call; past it a call is refused, never queued."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from multimail_server.errors import DomainError, Reason
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+_BURST_S = 2.0
+_REMEMBERED_KEYS = 10_000
+
+
+class Admission:
+    """Bounds on calls.
+
+    Args:
+        max_concurrent: Calls of one class (reads, changes) under way at once.
+        rate_per_s: Calls a second per key, on average over two seconds; 0 for no bound.
+        clock: Seconds that only grow.
+    """
+
+    def __init__(self, *, max_concurrent: int, rate_per_s: float, clock: Callable[[], float]) -> None:
+        self._max_concurrent = max_concurrent
+        self._rate_per_s = rate_per_s
+        self._clock = clock
+        self._under_way = {True: 0, False: 0}
+        self._buckets: dict[str, tuple[float, float]] = {}
+
+    @contextmanager
+    def admitted(self, key_id: str, *, changes: bool) -> Iterator[None]:
+        """Counts one call while it lasts; raises TOO_BUSY or RATE_LIMITED when it is one too many."""
+        if self._rate_per_s:
+            self._spend(key_id)
+        if self._under_way[changes] >= self._max_concurrent:
+            raise DomainError(Reason.TOO_BUSY, "The service is busy; come back shortly.", retry_after_s=0.5)
+        self._under_way[changes] += 1
+        try:
+            yield
+        finally:
+            self._under_way[changes] -= 1
+
+    def _spend(self, key_id: str) -> None:
+        """Takes one token from the key's bucket."""
+        now = self._clock()
+        full = max(self._rate_per_s * _BURST_S, 1.0)
+        tokens, since = self._buckets.pop(key_id, (full, now))
+        tokens = min(full, tokens + (now - since) * self._rate_per_s)
+        self._buckets[key_id] = max(tokens - 1, 0) if tokens >= 1 else tokens, now
+        if len(self._buckets) > _REMEMBERED_KEYS:
+            del self._buckets[next(iter(self._buckets))]
+        if tokens < 1:
+            wait = (1 - tokens) / self._rate_per_s
+            raise DomainError(Reason.RATE_LIMITED, "This key calls faster than it may.", retry_after_s=wait)

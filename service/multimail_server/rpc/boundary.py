@@ -1,0 +1,219 @@
+"""The outermost ring of every call: request id, deadline, one log line, and every error in its wire form."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import grpc
+from google.protobuf.message import DecodeError
+
+from multimail_server.accounts.caller import set_caller
+from multimail_server.errors import DomainError, Reason
+from multimail_server.rpc.auth import SCOPES, is_open
+from multimail_server.rpc.status import CODES, trailing_metadata
+from multimail_server.rpc.validation import validate
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from google.protobuf.message import Message
+
+    from multimail_server.rpc.admission import Admission
+    from multimail_server.rpc.auth import Auth
+
+    _Handler = grpc.RpcMethodHandler[Any, Any]
+
+log = logging.getLogger("multimail.rpc")
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
+_USEFUL_S = 0.005
+
+
+@dataclass(slots=True)
+class _Call:
+    """What the log line says of one call."""
+
+    method: str
+    request_id: str
+    started: float
+    key_id: str = "-"
+    code: str = "OK"
+    reason: str = "-"
+
+
+@dataclass(slots=True)
+class Boundary(grpc.aio.ServerInterceptor):
+    """Runs every call through boundary, auth, admission and validation, in this order, then the servicer.
+
+    One interceptor, so that the order stands in one place (`_stages`) and a call pays for one.
+
+    Attributes:
+        auth: Finds the caller.
+        admission: Bounds on calls.
+        deadline_s: The deadline of a call that brings none, in seconds.
+        new_id: Makes an id with the given prefix.
+    """
+
+    auth: Auth
+    admission: Admission
+    deadline_s: float
+    new_id: Callable[[str], str]
+    _handlers: dict[str, _Handler] = field(default_factory=dict)
+    _closed: DomainError | None = field(
+        default_factory=lambda: DomainError(
+            Reason.ENGINE_UNAVAILABLE, "The service is starting; try again shortly.", retry_after_s=1
+        )
+    )
+    _under_way: int = 0
+    _idle: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[_Handler | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> _Handler | None:
+        """The method's handler with everything around it; made once per method."""
+        method = handler_call_details.method
+        wrapped = self._handlers.get(method)
+        if wrapped is not None:
+            return wrapped
+        handler = await continuation(handler_call_details)
+        if handler is None:
+            return self._wrapped(method, None)
+        if handler.request_streaming or handler.response_streaming:
+            return handler if is_open(method) else None  # only reflection and Health.Watch stream
+        self._handlers[method] = wrapped = self._wrapped(method, handler)
+        return wrapped
+
+    def _wrapped(self, method: str, handler: _Handler | None) -> _Handler:
+        async def behaviour(raw: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+            return await self._answer(method, handler, raw, context)
+
+        # No deserializer: garbage must be met inside, behind auth, and answered as what it is.
+        return grpc.unary_unary_rpc_method_handler(
+            behaviour, response_serializer=handler.response_serializer if handler else None
+        )
+
+    def open(self) -> None:
+        """Lets calls in; before, only health and reflection answer."""
+        self._closed = None
+
+    async def drain(self, grace_s: float) -> None:
+        """Refuses new calls and waits for those under way, at most `grace_s` seconds."""
+        self._closed = DomainError(Reason.SHUTTING_DOWN, "The service is stopping; try again shortly.", retry_after_s=1)
+        self._idle.clear()
+        if self._under_way:
+            try:
+                async with asyncio.timeout(grace_s):
+                    await self._idle.wait()
+            except TimeoutError:
+                log.warning("%d calls did not finish in time", self._under_way)
+
+    async def _answer(
+        self,
+        method: str,
+        handler: _Handler | None,
+        raw: bytes,
+        context: grpc.aio.ServicerContext[Any, Any],
+    ) -> Any:
+        metadata = context.invocation_metadata() or ()
+        call = _Call(method, self._request_id(metadata), time.perf_counter())
+        self._under_way += 1
+        try:
+            return await self._stages(call, handler, raw, metadata, context)
+        except DomainError as error:
+            await self._refuse(call, context, error)
+        except TimeoutError:
+            await self._refuse(call, context, DomainError(Reason.OUT_OF_TIME, "The call took too long."))
+        except asyncio.CancelledError:
+            call.code = "CANCELLED"
+            raise
+        except grpc.aio.AbortError:
+            call.code = "ABORTED_BY_SERVICER"
+            raise
+        except Exception:
+            log.exception("a call failed: method=%s request_id=%s", method, call.request_id)
+            await self._refuse(call, context, _internal(call.request_id))
+        finally:
+            self._under_way -= 1
+            if not self._under_way:
+                self._idle.set()
+            _log(call)
+
+    async def _stages(
+        self,
+        call: _Call,
+        handler: _Handler | None,
+        raw: bytes,
+        metadata: Any,
+        context: grpc.aio.ServicerContext[Any, Any],
+    ) -> Any:
+        left = context.time_remaining()
+        if left is not None and left < _USEFUL_S:
+            raise DomainError(Reason.OUT_OF_TIME, "The call's deadline leaves no time to do anything.")
+        if is_open(call.method) and handler is not None:
+            return await _served(handler, _parsed(handler, raw), context)
+        if self._closed is not None:
+            raise self._closed
+        async with asyncio.timeout(self.deadline_s if left is None else None):
+            caller = await self.auth.caller(call.method, metadata)
+            call.key_id = caller.key_id
+            set_caller(caller)
+            if handler is None:
+                raise DomainError(Reason.METHOD_UNKNOWN, "This service has no such method.")
+            with self.admission.admitted(caller.key_id, changes=SCOPES[call.method] != "read"):
+                request = _parsed(handler, raw)
+                validate(request)
+                return await _served(handler, request, context)
+
+    async def _refuse(self, call: _Call, context: grpc.aio.ServicerContext[Any, Any], error: DomainError) -> None:
+        call.code, call.reason = CODES[error.reason].name, error.reason.value
+        await context.abort(
+            CODES[error.reason], error.message, trailing_metadata=trailing_metadata(error, call.request_id)
+        )
+
+    def _request_id(self, metadata: Any) -> str:
+        for name, value in metadata:
+            if name == "x-request-id" and isinstance(value, str) and _REQUEST_ID.fullmatch(value):
+                return value
+        return self.new_id("req")
+
+
+async def _served(handler: Any, request: Message, context: Any) -> Any:
+    """What the servicer answers; grpc's types know only its synchronous form."""
+    return await handler.unary_unary(request, context)
+
+
+def _parsed(handler: _Handler, raw: bytes) -> Any:
+    try:
+        return handler.request_deserializer(raw)  # type: ignore[misc]
+    except (DecodeError, ValueError, UnicodeDecodeError):
+        raise DomainError(Reason.MALFORMED_REQUEST, "The bytes of this request are no message of this call.") from None
+
+
+def _internal(request_id: str) -> DomainError:
+    return DomainError(
+        Reason.INTERNAL,
+        f"Something went wrong inside; the log tells more under request id {request_id}.",
+        metadata={"request_id": request_id},
+    )
+
+
+def _log(call: _Call) -> None:
+    """One line per call: never a body, never an address."""
+    if is_open(call.method):
+        return
+    log.info(
+        "method=%s code=%s reason=%s ms=%.1f key=%s request_id=%s",
+        call.method.rpartition("/")[2][:64],
+        call.code,
+        call.reason,
+        (time.perf_counter() - call.started) * 1000,
+        call.key_id,
+        call.request_id,
+    )

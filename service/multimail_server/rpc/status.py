@@ -1,0 +1,76 @@
+"""Domain errors on the wire: one table from reason to code, and the details a client can decode."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import grpc
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.protobuf.duration_pb2 import Duration
+from google.rpc import error_details_pb2, status_pb2
+
+from multimail_server.errors import Reason
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
+
+    from multimail_server.errors import DomainError
+
+DOMAIN = "multimail"
+_CODE = grpc.StatusCode
+CODES = {
+    Reason.INVALID_FIELD: _CODE.INVALID_ARGUMENT,
+    Reason.INVALID_FILTER: _CODE.INVALID_ARGUMENT,
+    Reason.INVALID_PAGE_TOKEN: _CODE.INVALID_ARGUMENT,
+    Reason.MALFORMED_REQUEST: _CODE.INVALID_ARGUMENT,
+    Reason.REQUEST_ID_REUSED: _CODE.INVALID_ARGUMENT,
+    Reason.KEY_MISSING: _CODE.UNAUTHENTICATED,
+    Reason.KEY_INVALID: _CODE.UNAUTHENTICATED,
+    Reason.SCOPE_MISSING: _CODE.PERMISSION_DENIED,
+    Reason.CONTACT_NOT_FOUND: _CODE.NOT_FOUND,
+    Reason.MAILBOX_NOT_FOUND: _CODE.NOT_FOUND,
+    Reason.EMAIL_NOT_FOUND: _CODE.NOT_FOUND,
+    Reason.THREAD_NOT_FOUND: _CODE.NOT_FOUND,
+    Reason.CONTACT_EXISTS: _CODE.ALREADY_EXISTS,
+    Reason.ADDRESS_TAKEN: _CODE.ALREADY_EXISTS,
+    Reason.ETAG_MISMATCH: _CODE.ABORTED,
+    Reason.CONTENTION: _CODE.ABORTED,
+    Reason.MODE_FORBIDS: _CODE.FAILED_PRECONDITION,
+    Reason.MODE_NOT_AVAILABLE: _CODE.FAILED_PRECONDITION,
+    Reason.STATE_FORBIDS: _CODE.FAILED_PRECONDITION,
+    Reason.RATE_LIMITED: _CODE.RESOURCE_EXHAUSTED,
+    Reason.TOO_BUSY: _CODE.RESOURCE_EXHAUSTED,
+    Reason.ENGINE_UNAVAILABLE: _CODE.UNAVAILABLE,
+    Reason.OUTCOME_UNKNOWN: _CODE.UNAVAILABLE,
+    Reason.SHUTTING_DOWN: _CODE.UNAVAILABLE,
+    Reason.OUT_OF_TIME: _CODE.DEADLINE_EXCEEDED,
+    Reason.INTERNAL: _CODE.INTERNAL,
+    Reason.METHOD_UNKNOWN: _CODE.UNIMPLEMENTED,
+}
+
+
+def trailing_metadata(error: DomainError, request_id: str) -> tuple[tuple[str, str | bytes], ...]:
+    """The trailing metadata of a refused call: its google.rpc.Status, and the request id."""
+    details: list[Message] = [
+        error_details_pb2.ErrorInfo(reason=error.reason.value, domain=DOMAIN, metadata=error.metadata)
+    ]
+    if error.violations:
+        fields = [
+            error_details_pb2.BadRequest.FieldViolation(field=each.field, description=each.description)
+            for each in error.violations
+        ]
+        details.append(error_details_pb2.BadRequest(field_violations=fields))
+    if error.retry_after_s is not None:
+        delay = Duration()
+        delay.FromMilliseconds(round(error.retry_after_s * 1000))
+        details.append(error_details_pb2.RetryInfo(retry_delay=delay))
+    status = status_pb2.Status(
+        code=CODES[error.reason].value[0], message=error.message, details=[_packed(each) for each in details]
+    )
+    return ("grpc-status-details-bin", status.SerializeToString()), ("x-request-id", request_id)
+
+
+def _packed(message: Message) -> AnyMessage:
+    packed = AnyMessage()
+    packed.Pack(message)
+    return packed

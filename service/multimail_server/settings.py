@@ -1,0 +1,111 @@
+"""The one settings object: read from the environment, checked before anything starts."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import socket
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
+
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+_CLIENT_VARIABLES = frozenset({"MULTIMAIL_API_KEY", "MULTIMAIL_TARGET"})
+_PREFIX = "MULTIMAIL_"
+
+
+class Settings(BaseSettings):
+    """How one process of the service runs; every field is an environment variable, `MULTIMAIL_` before its name.
+
+    Attributes:
+        mongodb_uri: `MONGODB_URI`; a MongoDB replica set. Empty: the embedded engine.
+        database: The database's name.
+        mongo_driver: `motor` or `pymongo`.
+        engine: The embedded engine's binary; empty to look for one.
+        data: The folder of the embedded engine's files, the first key and the outbox.
+        host: Where gRPC listens.
+        port: The gRPC port; 0 lets the system choose.
+        smtp_host: Where SMTP listens.
+        smtp_port: The SMTP port; 0 lets the system choose.
+        smtp_url: The relay for outgoing mail, `smtp://user:password@host:587`. Empty: mail for mailboxes here goes
+            to our own listener, all other mail to the outbox folder.
+        outbox: That folder; `<data>/outbox` unless given.
+        hostname: What we call ourselves in SMTP.
+        log_level: DEBUG, INFO, WARNING or ERROR.
+        deadline_s: Deadline of a call that brings none, in seconds.
+        max_concurrent: Reads, and changes, under way at once.
+        rate_per_s: Calls a second per key; 0 for no bound.
+        tls_cert: PEM file of the gRPC server's certificate chain.
+        tls_key: PEM file of its key.
+    """
+
+    model_config = SettingsConfigDict(env_prefix=_PREFIX, frozen=True, extra="ignore", populate_by_name=True)
+
+    mongodb_uri: SecretStr = Field(SecretStr(""), validation_alias=AliasChoices("mongodb_uri", "MONGODB_URI"))
+    database: str = Field("multimail", pattern=r"^[A-Za-z0-9_-]{1,38}$")
+    mongo_driver: Literal["motor", "pymongo"] = "motor"
+    engine: str = ""
+    data: Path = Path("data")
+    host: str = "127.0.0.1"
+    port: int = Field(50051, ge=0, le=65535)
+    smtp_host: str = "127.0.0.1"
+    smtp_port: int = Field(2525, ge=0, le=65535)
+    smtp_url: SecretStr = SecretStr("")
+    outbox: Path | None = None
+    hostname: str = Field(default_factory=socket.gethostname, pattern=r"^[A-Za-z0-9.-]{1,253}$")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    deadline_s: float = Field(30.0, gt=0, le=600)
+    max_concurrent: int = Field(1024, ge=1)
+    rate_per_s: float = Field(0.0, ge=0)
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Settings:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError("MULTIMAIL_TLS_CERT and MULTIMAIL_TLS_KEY go together: set both or neither")
+        uri, relay = self.mongodb_uri.get_secret_value(), self.smtp_url.get_secret_value()
+        if uri and not uri.startswith(("mongodb://", "mongodb+srv://")):
+            raise ValueError("MONGODB_URI must begin with mongodb:// or mongodb+srv://")
+        if relay and (urlsplit(relay).scheme not in ("smtp", "smtps") or not urlsplit(relay).hostname):
+            raise ValueError("MULTIMAIL_SMTP_URL must look like smtp://user:password@host:587")
+        return self
+
+    @property
+    def outbox_folder(self) -> Path:
+        """Where mail goes that has no relay."""
+        return self.outbox or self.data / "outbox"
+
+    @property
+    def warnings(self) -> list[str]:
+        """What works, but somebody should know."""
+        if self.host not in ("127.0.0.1", "::1", "localhost") and self.tls_cert is None:
+            return [
+                f"gRPC listens on {self.host} without TLS: keys travel in the clear. Set MULTIMAIL_TLS_CERT and _KEY."
+            ]
+        return []
+
+
+def from_environment() -> Settings:
+    """The settings of this process; ends it with a message that says what to do when they do not fit."""
+    known = {_PREFIX + name.upper() for name in Settings.model_fields} | _CLIENT_VARIABLES
+    for name in sorted(os.environ):
+        if name.startswith(_PREFIX) and name not in known:
+            close = difflib.get_close_matches(name, known, 1)
+            hint = f"did you mean {close[0]}?" if close else "known are " + ", ".join(sorted(known - _CLIENT_VARIABLES))
+            raise SystemExit(f"multimail-server: there is no setting {name}; {hint}")
+    try:
+        return Settings()
+    except ValidationError as error:
+        problems = "; ".join(_problem(each["loc"], each["msg"]) for each in error.errors())
+        raise SystemExit(f"multimail-server: {problems}") from None
+
+
+def _problem(where: tuple[int | str, ...], message: str) -> str:
+    words = message.removeprefix("Value error, ")
+    if not where:
+        return words
+    name = str(where[0])
+    return f"{name if name == 'MONGODB_URI' else _PREFIX + name.upper()}: {words}"

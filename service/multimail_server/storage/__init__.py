@@ -1,0 +1,1 @@
+"""Documents on MongoDB: the driver seam, commit groups, grouped reads, and the embedded engine."""
