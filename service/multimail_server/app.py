@@ -80,6 +80,7 @@ class Running:
     mongodb_uri: str
     database: Database
     keys: KeyStore
+    committer: Committer
 
 
 class Service:
@@ -146,7 +147,7 @@ class Service:
         later(_set_health, checks, health_pb2.HealthCheckResponse.NOT_SERVING)
         later(watch.stop)
         await _set_health(checks, health_pb2.HealthCheckResponse.SERVING)
-        return Running(port, parts.carriers.local_port, uri, database, parts.keys)
+        return Running(port, parts.carriers.local_port, uri, database, parts.keys, parts.committer)
 
     async def _engine(self) -> str:
         """The URI of the engine: the one that was set, else our own, started and watched."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from multimail_server.errors import DomainError, Reason
 from multimail_server.storage.documents import Documents, Draft, MoreNeededError, Need
+from multimail_server.storage.gather import gathered
 from multimail_server.storage.mongo import ConflictError, OutcomeUnknownError, WriteRefusedError
 from multimail_server.storage.writes import account_pin, oversized, writes_of
 
@@ -109,7 +110,7 @@ class Committer:
             await asyncio.wait(tasks)
 
     async def _drain(self, account: str, lane: _Lane) -> None:
-        await asyncio.sleep(0)  # callers that arrived in the same turn of the loop share the first group
+        await gathered(lane.queue)
         while group := _take(lane.queue):
             try:
                 async with self._process.session() as session:
@@ -117,6 +118,7 @@ class Committer:
             except Exception as error:
                 log.exception("a commit group failed")
                 _fail(group, error)
+            await gathered(lane.queue)
         del self._lanes[account]
 
     async def _commit(self, account: str, lane: _Lane, group: list[_Waiting], session: Session) -> None:

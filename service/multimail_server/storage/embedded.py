@@ -153,7 +153,7 @@ class EmbeddedEngine:
     def _alive(self) -> bool:
         if self._child is not None:
             return self._child.returncode is None
-        return _is_alive(self._pid)
+        return is_alive(self._pid)
 
     async def _launch(self) -> None:
         files = self._data / "engine"
@@ -214,14 +214,15 @@ def _living(data: Path) -> dict[str, Any] | None:
         pid, port, started = row["pid"], row["port"], row["started"]
     except (OSError, ValueError, KeyError):
         return None
-    if not _is_alive(pid) or started != _start_time(pid):
+    if not is_alive(pid) or started != _start_time(pid):
         return None
     with socket.socket() as probe:
         probe.settimeout(2)
         return row if probe.connect_ex(("127.0.0.1", port)) == 0 else None
 
 
-def _is_alive(pid: int) -> bool:
+def is_alive(pid: int) -> bool:
+    """Whether the process lives."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

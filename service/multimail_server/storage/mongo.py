@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 from contextlib import contextmanager
+from datetime import UTC
 from typing import TYPE_CHECKING, Any
 
 import pymongo
@@ -237,7 +238,8 @@ class Database:
 
     async def now(self) -> datetime:
         """The engine's clock: the only one that leases and commits go by."""
-        return (await self._hello())["localTime"]  # type: ignore[no-any-return]
+        moment: datetime = (await self._hello())["localTime"]
+        return moment.replace(tzinfo=UTC)  # commands decode without the client's options
 
     async def _hello(self) -> Document:
         with translated():

@@ -8,6 +8,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from multimail_server.storage.documents import values_of
+from multimail_server.storage.gather import gathered
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -54,8 +55,8 @@ class Reader:
         return found[0] if found else None
 
     async def _drain(self, lane: _Lane, queue: deque[_Waiting]) -> None:
-        await asyncio.sleep(0)  # look-ups that arrived in the same turn of the loop share the first query
         while queue:
+            await gathered(queue)
             batch = [queue.popleft() for _ in range(min(len(queue), MAX_VALUES))]
             batch = [waiting for waiting in batch if not waiting[1].done()]
             try:

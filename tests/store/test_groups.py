@@ -1,0 +1,189 @@
+"""Commit groups and grouped reads on every driver and engine at hand: nothing lost, nothing doubled, few commands."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import pytest
+
+import multimail
+from multimail_server.app import Service, new_id
+from multimail_server.errors import DomainError, Reason
+from multimail_server.fsck import check_accounts
+from multimail_server.storage.documents import Draft, Need
+from multimail_server.storage.operation import Operation
+from tests.conftest import Account, Commands, binaries, engine_on, settings_for
+from tests.store.proxy import CuttingProxy
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+HOUSEKEEPING = {"hello", "ping", "isMaster", "endSessions", "killSessions", "listCollections"}
+# Collections that workers and heartbeats look at on their own.
+BACKGROUND = {"jobs", "processes", "api_keys"}
+
+
+@pytest.fixture(
+    scope="module", params=[(engine, driver) for engine in binaries() for driver in ("motor", "pymongo")], ids="-".join
+)
+async def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Account]:
+    """A service per engine and driver, behind a proxy that can cut its connections."""
+    engine, driver = request.param
+    folder = tmp_path_factory.mktemp(f"{engine}-{driver}")
+    commands = Commands()
+    async with engine_on(folder / "engine", binaries()[engine]) as uri, CuttingProxy(uri) as proxy:
+        settings = settings_for(proxy.uri, folder, mongo_driver=driver)
+        async with Service(settings, listeners=[commands]) as running:
+            account = Account("store", running, commands)
+            account.__dict__["proxy"] = proxy
+            yield account
+
+
+@pytest.fixture
+async def contacts(store: Account) -> AsyncIterator[multimail.AsyncClient]:
+    """A client whose channel is connected."""
+    async with await store.client() as client:
+        await client.contacts.search(limit=1)
+        yield client
+
+
+def counted(commands: list[tuple[str, dict]]) -> list[str]:
+    """The names of the commands that answer calls: no heartbeats, no workers."""
+    names = []
+    for name, command in commands:
+        target = command.get(name)
+        outbox = name == "find" and target == "emails" and "due_at" in command.get("filter", {})
+        trim = name == "find" and target == "notifications" and "at" in command.get("filter", {})
+        if name not in HOUSEKEEPING and target not in BACKGROUND and not outbox and not trim:
+            names.append(name)
+    return names
+
+
+async def test_one_new_address_from_everywhere(contacts: multimail.AsyncClient) -> None:
+    """200 concurrent upserts of one new address make one contact and lose no key."""
+    email = f"{new_id('x')}@acme.test".lower()
+    made = await asyncio.gather(
+        *(contacts.contacts.upsert(email=email, metadata={f"k{n}": n, "deep": {f"d{n}": n}}) for n in range(200))
+    )
+    assert 1 == len({contact.id for contact in made})
+    assert {"created": 1, "updated": 199} == Counter(contact.outcome for contact in made)
+    metadata = (await contacts.contacts.get(email=email)).metadata
+    assert {f"k{n}": n for n in range(200)} == {key: value for key, value in metadata.items() if key != "deep"}
+    assert {f"d{n}": n for n in range(200)} == metadata["deep"]
+
+
+async def test_concurrent_merges_lose_nothing(contacts: multimail.AsyncClient) -> None:
+    """200 concurrent merges and increments of one known contact are all there afterwards."""
+    email = f"{new_id('x')}@acme.test".lower()
+    await contacts.contacts.upsert(email=email, metadata={"sum": 0})
+    await asyncio.gather(
+        *(contacts.contacts.update(email=email, metadata={f"m{n}": n}, increment={"sum": 1}) for n in range(200))
+    )
+    assert {f"m{n}": n for n in range(200)} | {"sum": 200} == (await contacts.contacts.get(email=email)).metadata
+
+
+async def test_64_reads_share_queries(store: Account, contacts: multimail.AsyncClient) -> None:
+    """64 concurrent gets of different contacts take at most 4 queries."""
+    emails = [f"read{n}@acme.test" for n in range(64)]
+    await asyncio.gather(*(contacts.contacts.upsert(email=email) for email in emails))
+    start = len(store.commands.sent)
+    found = await asyncio.gather(*(contacts.contacts.get(email=email) for email in emails))
+    assert emails == [contact.email for contact in found]
+    names = counted(store.commands.sent[start:])
+    assert len(names) <= 4, names
+
+
+@pytest.mark.parametrize("known", [False, True])
+async def test_64_upserts_share_commits(store: Account, contacts: multimail.AsyncClient, *, known: bool) -> None:
+    """64 concurrent upserts, of new or of known contacts, form at most 4 groups of at most 10 commands each."""
+    emails = [f"write{n}@acme.test" for n in range(64)]
+    start = len(store.commands.sent)
+    done = await asyncio.gather(*(contacts.contacts.upsert(email=e, metadata={"known": known}) for e in emails))
+    assert {"updated" if known else "created"} == {contact.outcome for contact in done}
+    names = [name for name in counted_groups(store.commands.sent[start:])]
+    assert len(names) <= 4, names
+    assert max(names) <= 10, names
+
+
+def counted_groups(commands: list[tuple[str, dict]]) -> list[int]:
+    """How many commands each transaction took, commits included."""
+    groups: Counter[tuple[str, int]] = Counter()
+    for _, command in commands:
+        if "txnNumber" in command and command.get("autocommit") is False:
+            groups[str(command["lsid"]), command["txnNumber"]] += 1
+    return list(groups.values())
+
+
+def operation(account: str, rule: object, need: str = "") -> Operation:
+    """An operation of a test."""
+    needs = (Need("contacts", "email_keys", (need,)),) if need else ()
+    return Operation(account, "test", needs, rule)
+
+
+async def test_refused_operation_drops_only_its_own(store: Account) -> None:
+    """In one group an operation that refuses, fails or is cancelled leaves nothing; its neighbours happen."""
+    await store.client()
+    service = store.running
+
+    def note(draft: Draft) -> int:
+        draft.notify("unchanged", shown=False)
+        return draft.group.seq
+
+    def refuse(draft: Draft) -> int:
+        note(draft)
+        raise DomainError(Reason.STATE_FORBIDS, "no")
+
+    def fail(draft: Draft) -> int:
+        note(draft)
+        return 1 // 0
+
+    before = (await service.database.find("accounts", {"_id": store.name}))[0]["seq"]
+    committer = service.committer
+    tasks = [asyncio.create_task(committer.run(operation(store.name, rule))) for rule in (note, refuse, fail, note, note)]
+    await asyncio.sleep(0)
+    tasks[4].cancel()
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [int, DomainError, ZeroDivisionError, int, asyncio.CancelledError] == [type(each) for each in results]
+    after = (await service.database.find("accounts", {"_id": store.name}))[0]["seq"]
+    assert 2 == after - before
+
+
+async def test_taken_key_fails_alone(store: Account) -> None:
+    """When the engine refuses one operation's document for a taken key, the others of its group still happen."""
+    await store.client()
+    await store.running.database.insert_one("secrets", {"_id": "taken"})
+
+    def insert(identifier: str) -> object:
+        def rule(draft: Draft) -> str:
+            draft.put("secrets", {"_id": identifier, "account": store.name})
+            draft.notify("unchanged", shown=False)
+            return identifier
+
+        return rule
+
+    tasks = [store.running.committer.run(operation(store.name, insert(each))) for each in ("a1", "taken", "a2")]
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert ["a1", "a2"] == [results[0], results[2]]
+    assert isinstance(results[1], Exception)
+    assert 2 == len(await store.running.database.find("secrets", {"_id": {"$in": ["a1", "a2"]}}))
+    await store.running.database.delete_many("secrets", [{"_id": each} for each in ("a1", "a2", "taken")])
+
+
+@pytest.mark.parametrize("lost", ["request", "reply"])
+async def test_unknown_commit_is_looked_up(store: Account, contacts: multimail.AsyncClient, lost: str) -> None:
+    """When the connection breaks at the commit, before or after it happened, each change still happens once."""
+    email = f"{lost}@acme.test"
+    await contacts.contacts.upsert(email=email, metadata={"n": 0})
+    store.__dict__["proxy"].cut_at(b"commitTransaction", times=3, deliver=lost == "reply")
+    await asyncio.gather(*(contacts.contacts.update(email=email, increment={"n": 1}) for _ in range(20)))
+    assert 20 == (await contacts.contacts.get(email=email)).metadata["n"]
+
+
+async def test_everything_still_fits(store: Account) -> None:
+    """After all of the above the counters equal the logs and the numbers have no gaps."""
+    report = await check_accounts(store.running.database, progress=lambda _: None)
+    assert [] == report.problems
+    assert report.notifications > 0
