@@ -17,8 +17,45 @@ COMPANIES = [
     ("Tailspin Toys", "tailspin.test"),
     ("Litware", "litware.test"),
 ]
-FIRST = "Ana Björn Chloé Dmitri Elena Farid Greta Hiro Ines Jamal Katarzyna Liam Mei Noor Olu Pia Quinn Rosa Sven Tariq".split()
-LAST = "Álvarez Becker Cohen Dubois Eriksen Fischer García Haddad Ivanova Jansen Kowalski López Müller Nakamura O'Neil".split()
+FIRST = [
+    "Ana",
+    "Björn",
+    "Chloé",
+    "Dmitri",
+    "Elena",
+    "Farid",
+    "Greta",
+    "Hiro",
+    "Ines",
+    "Jamal",
+    "Katarzyna",
+    "Liam",
+    "Mei",
+    "Noor",
+    "Olu",
+    "Pia",
+    "Quinn",
+    "Rosa",
+    "Sven",
+    "Tariq",
+]
+LAST = [
+    "Álvarez",
+    "Becker",
+    "Cohen",
+    "Dubois",
+    "Eriksen",
+    "Fischer",
+    "García",
+    "Haddad",
+    "Ivanova",
+    "Jansen",
+    "Kowalski",
+    "López",
+    "Müller",
+    "Nakamura",
+    "O'Neil",
+]
 PLANS = ["free", "pro", "pro", "enterprise"]
 
 

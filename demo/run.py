@@ -7,15 +7,17 @@ import csv
 import os
 import sys
 import time
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from email.message import EmailMessage
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import aiosmtplib
 
 import multimail
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 T = TypeVar("T")
 
@@ -130,7 +132,10 @@ def letter_to(contact: multimail.Contact) -> str:
     lines = [
         f"Hello {contact.name or 'there'},",
         "",
-        f"your {contact.metadata['plan']} plan at {contact.metadata['company']} renews on {contact.metadata['renewal']}.",
+        (
+            f"your {contact.metadata['plan']} plan at {contact.metadata['company']} "
+            f"renews on {contact.metadata['renewal']}."
+        ),
     ]
     if tickets:
         lines.append(f"I see {tickets} open tickets; shall we go through them together?")
@@ -170,9 +175,7 @@ def main() -> None:
 
     quiet_since = (now - timedelta(days=QUIET_DAYS)).isoformat()
     hits = list(
-        client.contacts.search(
-            domain=DOMAIN, filters={"metadata.plan": "pro", "last_contacted_before": quiet_since}
-        )
+        client.contacts.search(domain=DOMAIN, filters={"metadata.plan": "pro", "last_contacted_before": quiet_since})
     )
     require("the search finds exactly these people", expected_hits(rows), {hit.email.lower() for hit in hits})
     say("Search", f"{len(hits)} pro contacts of {COMPANY} not contacted for {QUIET_DAYS} days, exactly as expected:")
@@ -191,7 +194,9 @@ def main() -> None:
         for hit in hits
     }
     say("Send", f"{len(sent)} mails accepted, each written from the contact's metadata")
-    again = client.contacts.search(domain=DOMAIN, filters={"metadata.plan": "pro", "last_contacted_before": quiet_since})
+    again = client.contacts.search(
+        domain=DOMAIN, filters={"metadata.plan": "pro", "last_contacted_before": quiet_since}
+    )
     require("nobody is found a second time", [], [contact.email for contact in again])
     say("Search", "the same search now finds nobody: sending moved last_contacted in the same step")
     for mail in sent.values():
@@ -203,7 +208,10 @@ def main() -> None:
     inbox = client.check_inbox(mailbox=MAILBOX, contact=person.id, unread=True, limit=1)
     require("the answer is in the inbox", 1, len(inbox.items))
     arrived = client.get_email(inbox.items[0].id)
-    say("Answer", f"“{arrived.subject}” with {arrived.attachments[0].filename}; it reads: {arrived.body.splitlines()[0]}")
+    say(
+        "Answer",
+        f"“{arrived.subject}” with {arrived.attachments[0].filename}; it reads: {arrived.body.splitlines()[0]}",
+    )
     require("the answer is text from outside", True, arrived.untrusted)
 
     timeline = list(client.contacts.interactions(email=person.email))
@@ -230,7 +238,10 @@ def main() -> None:
             sys.exit("\nThe demonstration failed: an erased person was found")
         except multimail.NotFoundError:
             continue
-    scrubbed = wait_for("the mail to be scrubbed", lambda: client.get_email(arrived.id) if not client.get_email(arrived.id).body else None)
+    scrubbed = wait_for(
+        "the mail to be scrubbed",
+        lambda: client.get_email(arrived.id) if not client.get_email(arrived.id).body else None,
+    )
     require("the scrubbed mail names nobody", ("", ""), (scrubbed.from_, scrubbed.subject))
     say("Erase", f"{erasure.contact_id}: gone from every answer, mail scrubbed")
     say("Done", f"in {time.monotonic() - started:.1f} s")

@@ -98,9 +98,7 @@ async def engine_uri(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[
 
 
 @pytest.fixture(scope="session")
-async def service(
-    engine_uri: str, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[tuple[Running, Commands]]:
+async def service(engine_uri: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple[Running, Commands]]:
     """One service for the whole run."""
     commands = Commands()
     async with Service(settings_for(engine_uri, tmp_path_factory.mktemp("data")), listeners=[commands]) as running:

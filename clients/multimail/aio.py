@@ -58,7 +58,7 @@ class _Caller:
         async def fetch(token: str, size: int) -> Page[T]:
             return await self.run(page(token, size))
 
-        first = await fetch("", first_size(limit)) if limit != 0 else Page[T]([], "")
+        first = await fetch("", first_size(limit)) if limit != 0 else Page([], "")
         return AsyncResults(fetch, limit, first)
 
     async def close(self) -> None:

@@ -44,7 +44,7 @@ class Results(Generic[T]):
     def __init__(self, fetch: Callable[[str, int], Page[T]], limit: int | None) -> None:
         self._fetch = fetch
         self._limit = limit
-        self._first = fetch("", first_size(limit)) if limit != 0 else Page[T]([], "")
+        self._first = fetch("", first_size(limit)) if limit != 0 else Page([], "")
         self.items: list[T] = _within(limit, 0, self._first.items)
 
     def pages(self) -> Iterator[list[T]]:

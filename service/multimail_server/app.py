@@ -9,7 +9,7 @@ import random
 import time
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -37,6 +37,7 @@ from multimail_server.notifications.store import NotificationStore
 from multimail_server.rpc.admission import Admission
 from multimail_server.rpc.auth import Auth
 from multimail_server.rpc.boundary import Boundary
+from multimail_server.rpc.reflection import Pool
 from multimail_server.storage.commit import Committer
 from multimail_server.storage.embedded import AlreadyRunningError, DataLock, EmbeddedEngine, find_binary
 from multimail_server.storage.mongo import DuplicateKeyError, connect
@@ -47,6 +48,8 @@ from multimail_server.worker import Worker
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
+
+    from google.protobuf.descriptor_pool import DescriptorPool
 
     from multimail_server.settings import Settings
     from multimail_server.storage.mongo import Database
@@ -121,7 +124,9 @@ class Service:
         checks = health.aio.HealthServicer()
         await _set_health(checks, health_pb2.HealthCheckResponse.NOT_SERVING)
         health_pb2_grpc.add_HealthServicer_to_server(checks, server)
-        reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+        reflection.enable_server_reflection(
+            (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server, pool=cast("DescriptorPool", Pool())
+        )
         contact_service_pb2_grpc.add_ContactServiceServicer_to_server(parts.contact_servicer, server)
         mail_service_pb2_grpc.add_MailServiceServicer_to_server(parts.mail_servicer, server)
         await server.start()

@@ -36,7 +36,7 @@ def protos_tool(*arguments: str) -> subprocess.CompletedProcess[str]:
 def test_contract_is_clean() -> None:
     """The protos pass lint and format, break nothing since the last commit, and make the committed stubs."""
     done = protos_tool("check")
-    assert (0, "") == (done.returncode, done.stderr)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,9 @@ def test_every_reason_has_a_sample() -> None:
         body = "".join(line.strip().removeprefix("//") for line in comment.split("\n"))
         if name != "UNSPECIFIED":
             samples[name] = json.loads(body[body.index("{") :])
-    expected = {name.removeprefix("ERROR_REASON_") for name in error_reason_pb2.ErrorReason.keys()} - {"UNSPECIFIED"}
+    expected = {
+        name.removeprefix("ERROR_REASON_") for name in error_reason_pb2.ErrorReason.DESCRIPTOR.values_by_name
+    } - {"UNSPECIFIED"}
     assert expected == set(samples) == {reason.value for reason in Reason} == {reason.value for reason in CODES}
     for name, sample in samples.items():
         assert (name, "multimail") == (sample["reason"], sample["domain"])

@@ -11,17 +11,17 @@ import socket
 import sys
 from contextlib import asynccontextmanager
 from email import message_from_bytes
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.conftest import binaries, engine_on
 
 import multimail
 from multimail_server.storage.embedded import is_alive
-from tests.conftest import binaries, engine_on
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
 
 
 def free_port() -> int:
@@ -71,7 +71,7 @@ class Server:
         return said.decode()
 
     async def kill(self) -> None:
-        """kill -9."""
+        """Kill -9."""
         assert self.process is not None
         self.process.kill()
         await self.process.wait()
@@ -110,7 +110,7 @@ async def test_life_of_a_service(tmp_path: Path) -> None:
     said = await server.start()
     key_file = tmp_path / "data" / "api-key"
     assert key_file.read_text().strip() in said
-    assert 0o600 == key_file.stat().st_mode & 0o777
+    assert key_file.stat().st_mode & 0o777 == 0o600
     async with server.client() as client:
         await client.contacts.upsert(email="kept@acme.test", metadata={"n": 1})
     second = Server(tmp_path)
@@ -123,18 +123,18 @@ async def test_life_of_a_service(tmp_path: Path) -> None:
     assert key_file.read_text().strip() in await server.start()
     assert engine == server.engine_pid()
     async with server.client() as client:
-        assert {"n": 1} == (await client.contacts.get(email="kept@acme.test")).metadata
+        assert (await client.contacts.get(email="kept@acme.test")).metadata == {"n": 1}
         await client.contacts.upsert(email="kept@acme.test", metadata={"n": 2})
     code, output = await server.command("keys", "create", "--agent", "bot", "--scopes", "read")
-    assert (0, True) == (code, output.startswith("mm_live_"))
+    assert (code, output.startswith("mm_live_")) == (0, True)
     key_id = output.split("This is ")[1].split(" ")[0]
     reader = multimail.AsyncClient(api_key=output.split("\n")[0], target=f"127.0.0.1:{server.port}")
-    assert 2 == (await reader.contacts.get(email="kept@acme.test")).metadata["n"]
+    assert (await reader.contacts.get(email="kept@acme.test")).metadata["n"] == 2
     with pytest.raises(multimail.PermissionDeniedError):
         await reader.contacts.upsert(email="x@acme.test")
     code, output = await server.command("keys", "list")
-    assert (0, True) == (code, key_id in output)
-    assert (0, True) == ((await server.command("keys", "revoke", key_id))[0], True)
+    assert (code, key_id in output) == (0, True)
+    assert ((await server.command("keys", "revoke", key_id))[0], True) == (0, True)
     await asyncio.sleep(5.5)
     with pytest.raises(multimail.UnauthenticatedError):
         await reader.contacts.get(email="kept@acme.test")
@@ -202,59 +202,63 @@ async def test_kill_in_the_middle_of_sends(tmp_path: Path, victim: str) -> None:
 
         accepted: dict[str, str] = {}
         await send_many(server, accepted, 100, kill)
-        assert 100 == len(accepted)
+        assert len(accepted) == 100
         async with server.client() as client:
             for _ in range(600):
                 states = [mail.state async for mail in await client.list_emails()]
                 if set(states) == {"sent"}:
                     break
                 await asyncio.sleep(0.1)
-            assert ["sent"] * 100 == states
-            logs = [entry.email_id for n in range(20) async for entry in await client.contacts.interactions(email=f"p{n}@out.test")]
+            assert states == ["sent"] * 100
+            logs = [
+                entry.email_id
+                for n in range(20)
+                async for entry in await client.contacts.interactions(email=f"p{n}@out.test")
+            ]
             assert sorted(accepted) == sorted(logs)
         assert set(accepted.values()) == set(sink.taken)
         # Only what was between dot mark and outcome when the victim died may have gone out twice.
         assert len(sink.taken) - len(set(sink.taken)) <= 16
         code, output = await server.command("fsck")
-        assert (0, True) == (code, "0 problems" in output), output
+        assert (code, "0 problems" in output) == (0, True), output
     relay.close()
 
 
 @pytest.mark.timeout(240)
 async def test_two_services_on_one_engine(tmp_path: Path) -> None:
     """Two services, 16 callers each, 2,000 mixed changes of the same account: nothing lost, fsck clean."""
-    async with engine_on(tmp_path / "engine", binaries()["py"]) as uri:
-        async with (
-            serving(tmp_path, MONGODB_URI=uri) as one,
-            serving(tmp_path, MONGODB_URI=uri) as two,
-        ):
-            clients = [one.client(), two.client()]
-            await clients[0].mailboxes.create(email="box@two.test")
-            seed = random.randrange(1 << 30)
-            print(f"seed {seed}")
-            dice = random.Random(seed)
-            work = iter([(n, dice.randrange(10), dice.randrange(25)) for n in range(2_000)])
-            done = {"merge": 0, "count": 0, "send": 0}
+    async with (
+        engine_on(tmp_path / "engine", binaries()["py"]) as uri,
+        serving(tmp_path, MONGODB_URI=uri) as one,
+        serving(tmp_path, MONGODB_URI=uri) as two,
+    ):
+        clients = [one.client(), two.client()]
+        await clients[0].mailboxes.create(email="box@two.test")
+        seed = random.randrange(1 << 30)
+        print(f"seed {seed}")
+        dice = random.Random(seed)
+        work = iter([(n, dice.randrange(10), dice.randrange(25)) for n in range(2_000)])
+        done = {"merge": 0, "count": 0, "send": 0}
 
-            async def caller(client: multimail.AsyncClient) -> None:
-                for number, kind, person in work:
-                    email = f"p{person}@two.test"
-                    if kind < 5:
-                        await client.contacts.upsert(email=email, metadata={f"k{number % 400}": 1})
-                        done["merge"] += 1
-                    elif kind < 9:
-                        await client.contacts.upsert(email=email)
-                        await client.contacts.update(email=email, increment={"sum": 1})
-                        done["count"] += 1
-                    else:
-                        await client.send_email(from_mailbox="box@two.test", to=email, subject=str(number))
-                        done["send"] += 1
+        async def caller(client: multimail.AsyncClient) -> None:
+            for number, kind, person in work:
+                email = f"p{person}@two.test"
+                if kind < 5:
+                    await client.contacts.upsert(email=email, metadata={f"k{number % 400}": 1})
+                    done["merge"] += 1
+                elif kind < 9:
+                    await client.contacts.upsert(email=email)
+                    await client.contacts.update(email=email, increment={"sum": 1})
+                    done["count"] += 1
+                else:
+                    await client.send_email(from_mailbox="box@two.test", to=email, subject=str(number))
+                    done["send"] += 1
 
-            await asyncio.gather(*(caller(clients[n % 2]) for n in range(32)))
-            found = [contact async for contact in await clients[1].contacts.search(domain="two.test")]
-            assert done["count"] == sum(contact.metadata.get("sum", 0) for contact in found)
-            assert done["send"] == sum(contact.interaction_count for contact in found)
-            for client in clients:
-                await client.close()
-            code, output = await one.command("fsck")
-            assert (0, True) == (code, "0 problems" in output), output
+        await asyncio.gather(*(caller(clients[n % 2]) for n in range(32)))
+        found = [contact async for contact in await clients[1].contacts.search(domain="two.test")]
+        assert done["count"] == sum(contact.metadata.get("sum", 0) for contact in found)
+        assert done["send"] == sum(contact.interaction_count for contact in found)
+        for client in clients:
+            await client.close()
+        code, output = await one.command("fsck")
+        assert (code, "0 problems" in output) == (0, True), output

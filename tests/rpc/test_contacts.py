@@ -13,6 +13,15 @@ import multimail
 if TYPE_CHECKING:
     from tests.conftest import Account
 
+
+def nested(path: str) -> dict[str, Any]:
+    """Objects in objects, by a path of keys."""
+    value: dict[str, Any] = {}
+    for key in reversed(path.split(".")):
+        value = {key: value}
+    return value
+
+
 ODD_KEYS: dict[str, Any] = {
     "a.b": {"$x": 1, "": "empty", "%2E": 2, "c%": 3}, "$": [{"d.e": "😀"}], "😀": "é", " ": None, "2": 2, "f": 2.5,
 }  # fmt: skip
@@ -20,14 +29,16 @@ ODD_KEYS: dict[str, Any] = {
 
 async def test_upsert_makes_merges_and_leaves(client: multimail.AsyncClient) -> None:
     """An upsert makes, then merges at every depth with None clearing a key, then leaves what is already so."""
-    made = await client.contacts.upsert(email="elena@acme.test", name="Elena", metadata={"a": {"b": 1, "c": 2}, "t": [1]})
+    made = await client.contacts.upsert(
+        email="elena@acme.test", name="Elena", metadata={"a": {"b": 1, "c": 2}, "t": [1]}
+    )
     merged = await client.contacts.upsert(email="elena@acme.test", metadata={"a": {"b": None, "d": 3}, "t": [2, 3]})
     same = await client.contacts.upsert(email="elena@acme.test", name="Elena", metadata={"a": {"d": 3}})
-    assert ("created", "updated", "unchanged") == (made.outcome, merged.outcome, same.outcome)
-    assert {"a": {"c": 2, "d": 3}, "t": [2, 3]} == same.metadata
+    assert (made.outcome, merged.outcome, same.outcome) == ("created", "updated", "unchanged")
+    assert same.metadata == {"a": {"c": 2, "d": 3}, "t": [2, 3]}
     assert made.etag != merged.etag
     assert (merged.etag, merged.update_time) == (same.etag, same.update_time)
-    assert "Elena" == same.name
+    assert same.name == "Elena"
 
 
 async def test_odd_keys_come_back(client: multimail.AsyncClient) -> None:
@@ -44,7 +55,7 @@ async def test_odd_keys_come_back(client: multimail.AsyncClient) -> None:
 async def test_one_person_in_every_spelling(client: multimail.AsyncClient) -> None:
     """Case does not matter in an address, an IDN domain equals its A-label, and the first spelling is kept."""
     made = await client.contacts.upsert(email=" Elena@ACMEcorp.test ")
-    assert "Elena@ACMEcorp.test" == made.email
+    assert made.email == "Elena@ACMEcorp.test"
     assert made.id == (await client.contacts.get(email="elena@acmecorp.test")).id
     idn = await client.contacts.upsert(email="a@bücher.test")
     assert idn.id == (await client.contacts.upsert(email="A@xn--bcher-kva.test")).id
@@ -59,13 +70,13 @@ async def test_nonsense_addresses_are_refused(client: multimail.AsyncClient, add
     """What no mail could be sent to is refused with the field's path."""
     with pytest.raises(multimail.InvalidArgumentError) as refused:
         await client.contacts.upsert(email=address)
-    assert ["email"] == [violation.field for violation in refused.value.violations]
+    assert [violation.field for violation in refused.value.violations] == ["email"]
 
 
 @pytest.mark.parametrize(
     ("metadata", "path"),
     [
-        ({"deep": {"a": {"b": {"c": {"d": {"e": {"f": {"g": {"h": {"i": {"j": {"k": {"l": {"m": {"n": {"o": {}}}}}}}}}}}}}}}}},
+        (nested("deep.a.b.c.d.e.f.g.h.i.j.k.l.m.n.o"),
          "metadata.deep.a.b.c.d.e.f.g.h.i.j.k.l.m.n.o"),
         ({"many": {f"k{n}": n for n in range(600)}}, "metadata.many.k"),
         ({"long": "x" * 70_000, "s": 1}, "metadata.long"),
@@ -76,7 +87,7 @@ async def test_limits_name_the_key(client: multimail.AsyncClient, metadata: dict
     """Metadata too deep, too many or too large is refused with the path of the offending key, and nothing is kept."""
     with pytest.raises(multimail.InvalidArgumentError) as refused:
         await client.contacts.upsert(email="limits@acme.test", metadata=metadata)
-    assert [True] == [violation.field.startswith(path) for violation in refused.value.violations]
+    assert [violation.field.startswith(path) for violation in refused.value.violations] == [True]
     with pytest.raises(multimail.NotFoundError):
         await client.contacts.get(email="limits@acme.test")
 
@@ -97,7 +108,7 @@ async def test_create_answers_known_with_its_id(client: multimail.AsyncClient) -
     with pytest.raises(multimail.AlreadyExistsError) as refused:
         await client.contacts.create(email="C@acme.test")
     assert ("CONTACT_EXISTS", made.id) == (refused.value.reason, refused.value.metadata["contact_id"])
-    assert "updated" == (await client.contacts.create(email="c@acme.test", name="C", upsert=True)).outcome
+    assert (await client.contacts.create(email="c@acme.test", name="C", upsert=True)).outcome == "updated"
 
 
 async def test_request_id_repeats_and_refuses(client: multimail.AsyncClient) -> None:
@@ -108,7 +119,7 @@ async def test_request_id_repeats_and_refuses(client: multimail.AsyncClient) -> 
     assert (first.id, "created", 2) == (again.id, again.outcome, again.metadata["n"])
     with pytest.raises(multimail.InvalidArgumentError) as refused:
         await client.contacts.upsert(email="r@acme.test", metadata={"n": 3}, request_id="r-1")
-    assert "REQUEST_ID_REUSED" == refused.value.reason
+    assert refused.value.reason == "REQUEST_ID_REUSED"
 
 
 async def test_etag_is_honoured(client: multimail.AsyncClient) -> None:
@@ -132,14 +143,14 @@ async def test_operators(client: multimail.AsyncClient) -> None:
         email="o@acme.test", metadata={"m": 1}, set={"deep.er": [1]}, unset=["gone"], rename={"old.x": "new.y"},
         increment={"n": 2, '"a.b"': 0.5, "fresh": -1}, add_to_set={"tags": "c", "more": {"z": 1}}, remove={"tags2": 1},
     )  # fmt: skip
-    assert {
+    assert changed.metadata == {
         "n": 3, "old": {}, "tags": ["a", "b", "c"], "a.b": 1.5, "m": 1, "deep": {"er": [1]}, "new": {"y": 1},
         "fresh": -1, "more": [{"z": 1}],
-    } == changed.metadata  # fmt: skip
+    }  # fmt: skip
     removed = await client.contacts.update(email="o@acme.test", remove={"tags": "a"})
-    assert ["b", "c"] == removed.metadata["tags"]
+    assert removed.metadata["tags"] == ["b", "c"]
     replaced = await client.contacts.update(email="o@acme.test", metadata={"only": 1}, replace_metadata=True)
-    assert {"only": 1} == replaced.metadata
+    assert replaced.metadata == {"only": 1}
 
 
 async def test_operators_that_do_not_fit_change_nothing(client: multimail.AsyncClient) -> None:
@@ -194,7 +205,12 @@ async def test_search_by_everything(client: multimail.AsyncClient) -> None:
 async def test_recency(client: multimail.AsyncClient) -> None:
     """last_contacted_before includes people never contacted, _after does not; bare dates are days in UTC."""
     day = datetime(2026, 3, 20, tzinfo=UTC)
-    for name, when in {"old": day - timedelta(seconds=1), "edge": day, "new": day + timedelta(days=9), "never": None}.items():
+    for name, when in {
+        "old": day - timedelta(seconds=1),
+        "edge": day,
+        "new": day + timedelta(days=9),
+        "never": None,
+    }.items():
         await client.contacts.upsert(email=f"{name}@acme.test", metadata={"last_contacted": "x"}, last_contacted=when)
 
     async def found(**filters: Any) -> set[str]:
@@ -209,7 +225,7 @@ async def test_recency(client: multimail.AsyncClient) -> None:
     assert day + timedelta(days=9) == (await client.contacts.get(email="new@acme.test")).last_contacted
     with pytest.raises(multimail.InvalidArgumentError) as refused:
         await client.contacts.upsert(email="x@acme.test", last_contacted=datetime.now(UTC) + timedelta(days=1))
-    assert ["last_contacted"] == [violation.field for violation in refused.value.violations]
+    assert [violation.field for violation in refused.value.violations] == ["last_contacted"]
 
 
 @pytest.mark.parametrize(
@@ -242,14 +258,14 @@ async def test_paging_sees_each_once(client: multimail.AsyncClient, account: Acc
     found = await client.contacts.search(limit=None)
     walked = [contact.id async for contact in found]
     assert sorted(walked) == walked
-    assert 23 == len(set(walked))
-    assert [5] == [len(page) async for page in (await client.contacts.search(limit=5)).pages()]
+    assert len(set(walked)) == 23
+    assert [len(page) async for page in (await client.contacts.search(limit=5)).pages()] == [5]
     from multimail.v1 import contact_service_pb2 as pb
 
     stub = client._caller._stubs["ContactService"]
     metadata = client._caller._endpoint.metadata
     first = await stub.SearchContacts(pb.SearchContactsRequest(domain="acme.test", page_size=10), metadata=metadata)
-    assert 10 == len(first.contacts)
+    assert len(first.contacts) == 10
     other = await account.client("read")
     stranger = await (type(account)("stranger-" + account.name, account.running, account.commands)).client()
     await other.contacts.search(limit=1)
@@ -261,7 +277,7 @@ async def test_paging_sees_each_once(client: multimail.AsyncClient, account: Acc
                 pb.SearchContactsRequest(page_token=first.next_page_token, **fields),
                 metadata=use._caller._endpoint.metadata,
             )
-        assert "INVALID_ARGUMENT" == refused.value.code().name
+        assert refused.value.code().name == "INVALID_ARGUMENT"
 
 
 async def test_accounts_do_not_see_each_other(client: multimail.AsyncClient, account: Account) -> None:
@@ -277,11 +293,11 @@ async def test_accounts_do_not_see_each_other(client: multimail.AsyncClient, acc
         with pytest.raises(multimail.NotFoundError) as refused:
             await look()
         messages.add(str(refused.value))
-    assert 1 == len(messages)
-    assert [] == (await other.contacts.search()).items
+    assert len(messages) == 1
+    assert (await other.contacts.search()).items == []
     theirs = await other.contacts.upsert(email="mine@acme.test")
-    assert ("created", True) == (theirs.outcome, theirs.id != made.id)
-    assert {"k": 1} == (await client.contacts.get(id=made.id)).metadata
+    assert (theirs.outcome, theirs.id != made.id) == ("created", True)
+    assert (await client.contacts.get(id=made.id)).metadata == {"k": 1}
 
 
 async def test_erased_people_start_empty(client: multimail.AsyncClient) -> None:
@@ -294,7 +310,7 @@ async def test_erased_people_start_empty(client: multimail.AsyncClient) -> None:
             await look()
     assert [] == (await client.contacts.search(domain="acme.test")).items == (await client.contacts.search()).items
     again = await client.contacts.upsert(email="gone@acme.test")
-    assert ("created", {}, "", 0) == (again.outcome, again.metadata, again.name, again.interaction_count)
+    assert (again.outcome, again.metadata, again.name, again.interaction_count) == ("created", {}, "", 0)
     assert again.id != made.id
     assert erasure.id == (await client.contacts.delete(email="GONE@acme.test", request_id="d-1")).id
     assert again.id == (await client.contacts.get(email="gone@acme.test")).id

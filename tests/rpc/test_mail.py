@@ -33,7 +33,9 @@ async def settled(client: multimail.AsyncClient, email: multimail.Email) -> mult
     return await until(lambda: client.get_email(email.id), lambda mail: mail.state not in ("queued", "sending"))
 
 
-async def arrive(account: Account, to: str | list[str], message: EmailMessage | bytes, sender: str = "p@out.test") -> None:
+async def arrive(
+    account: Account, to: str | list[str], message: EmailMessage | bytes, sender: str = "p@out.test"
+) -> None:
     """Delivers a mail by SMTP to our listener."""
     raw = message if isinstance(message, bytes) else message.as_bytes()
     recipients = [to] if isinstance(to, str) else to
@@ -56,7 +58,7 @@ async def test_send_makes_the_contact_and_the_log(client: multimail.AsyncClient,
     """A send is accepted, delivered, and stands in the log of the person, who becomes a contact by it."""
     box = await client.mailboxes.create(email=account.mailbox(), display_name="Box")
     sent = await client.send_email(from_mailbox=box.email, to="New@person.test", subject="Hi", body="there")
-    assert ("queued", "monitored", "tester") == (sent.state, sent.oversight_mode, sent.agent)
+    assert (sent.state, sent.oversight_mode, sent.agent) == ("queued", "monitored", "tester")
     contact = await client.contacts.get(email="new@person.test")
     assert (1, 1, sent.thread_id, sent.time) == (
         contact.interaction_count, contact.thread_count, contact.latest_thread_id, contact.last_contacted,
@@ -80,10 +82,10 @@ async def test_conversation_by_smtp(client: multimail.AsyncClient, account: Acco
     (mail,) = (await client.check_inbox(mailbox=box, contact="bo@person.test", unread=True)).items
     assert (sent.thread_id, "Re: Offer – ja ☕", True, "") == (mail.thread_id, mail.subject, mail.untrusted, mail.body)
     read = await client.get_email(mail.id)
-    assert ("gern\n", "<p>gern</p>\n") == (read.body, read.html_body)
-    assert [("ä.pdf", "application/pdf", 5)] == [(a.filename, a.content_type, a.size_bytes) for a in read.attachments]
+    assert (read.body, read.html_body) == ("gern\n", "<p>gern</p>\n")
+    assert [(a.filename, a.content_type, a.size_bytes) for a in read.attachments] == [("ä.pdf", "application/pdf", 5)]
     assert read.read_at is not None
-    assert [] == (await client.check_inbox(mailbox=box, unread=True)).items
+    assert (await client.check_inbox(mailbox=box, unread=True)).items == []
     replied = await client.reply_email(mail.id, body="fine")
     assert ("Re: Offer – ja ☕", ["bo@person.test"], sent.thread_id) == (replied.subject, replied.to, replied.thread_id)
     newest, inbound, first = (await client.contacts.interactions(email="bo@person.test")).items
@@ -108,7 +110,7 @@ async def test_parent_may_come_after_its_answer(client: multimail.AsyncClient, a
     ):
         await client.ingest_email(mailbox=box, raw=raw.as_bytes())
     mails = (await client.check_inbox(mailbox=box)).items
-    assert (3, 1) == (len(mails), len({mail.thread_id for mail in mails}))
+    assert (len(mails), len({mail.thread_id for mail in mails})) == (3, 1)
 
 
 async def test_local_mail_goes_over_our_own_listener(client: multimail.AsyncClient, account: Account) -> None:
@@ -116,11 +118,13 @@ async def test_local_mail_goes_over_our_own_listener(client: multimail.AsyncClie
     one, two = account.mailbox("one"), account.mailbox("two")
     await client.mailboxes.create(email=one)
     await client.mailboxes.create(email=two)
-    sent = await settled(client, await client.send_email(from_mailbox=one, to=two, subject="=?utf-8?q?hello?=", body="."))
-    assert "250" == sent.recipients[0].response[:3]
+    sent = await settled(
+        client, await client.send_email(from_mailbox=one, to=two, subject="=?utf-8?q?hello?=", body=".")
+    )
+    assert sent.recipients[0].response[:3] == "250"
     (mail,) = (await client.check_inbox(mailbox=two)).items
     assert (sent.thread_id, "=?utf-8?q?hello?=", one) == (mail.thread_id, mail.subject, mail.from_)
-    assert ".\n" == (await client.get_email(mail.id)).body
+    assert (await client.get_email(mail.id)).body == ".\n"
 
 
 async def test_unknown_sender_becomes_known_later(client: multimail.AsyncClient, account: Account) -> None:
@@ -131,8 +135,8 @@ async def test_unknown_sender_becomes_known_later(client: multimail.AsyncClient,
         await client.contacts.get(email="late@person.test")
     made = await client.contacts.upsert(email="late@person.test")
     contact = await until(lambda: client.contacts.get(id=made.id), lambda found: found.interaction_count == 1)
-    assert (1, True) == (contact.thread_count, contact.last_inbound is not None)
-    assert 1 == len((await client.contacts.interactions(id=made.id)).items)
+    assert (contact.thread_count, contact.last_inbound is not None) == (1, True)
+    assert len((await client.contacts.interactions(id=made.id)).items) == 1
 
 
 async def test_not_ours_is_refused_by_smtp(client: multimail.AsyncClient, account: Account) -> None:
@@ -140,7 +144,7 @@ async def test_not_ours_is_refused_by_smtp(client: multimail.AsyncClient, accoun
     box = (await client.mailboxes.create(email=account.mailbox())).email
     with pytest.raises(aiosmtplib.SMTPRecipientsRefused) as refused:
         await arrive(account, "someone@elsewhere.test", letter("a@out.test", box))
-    assert 550 == refused.value.recipients[0].code
+    assert refused.value.recipients[0].code == 550
 
 
 async def test_same_delivery_twice_is_one_mail(client: multimail.AsyncClient, account: Account) -> None:
@@ -149,14 +153,14 @@ async def test_same_delivery_twice_is_one_mail(client: multimail.AsyncClient, ac
     raw = letter("a@out.test", box, Message_ID="<same@x>").as_bytes()
     for _ in range(3):
         await arrive(account, box, raw)
-    assert 1 == len((await client.check_inbox(mailbox=box)).items)
+    assert len((await client.check_inbox(mailbox=box)).items) == 1
 
 
 BROKEN = [
     b"",
     b"\x00\xff\xfe garbage",
     b"Subject: =?utf-8?b?!!!?=\r\n\r\nx",
-    b"From: \"unclosed <a@b.test\r\nContent-Type: multipart/mixed; boundary=x\r\n\r\n--x\r\n\r\nno end",
+    b'From: "unclosed <a@b.test\r\nContent-Type: multipart/mixed; boundary=x\r\n\r\n--x\r\n\r\nno end',
     b"Content-Type: text/plain; charset=no-such\r\nFrom: a@b.test\r\n\r\n\xe4\xf6",
     b"From: a@b.test\r\nContent-Transfer-Encoding: base64\r\n\r\n%%%",
     b"Subject: =?utf-8?q?a=0D=0ABcc=3A_x@y.test?=\r\nFrom: a@b.test\r\n\r\nx",
@@ -201,7 +205,7 @@ async def test_recipients_are_checked(client: multimail.AsyncClient, account: Ac
     assert {"to[1]", "to[2]"} == {violation.field for violation in refused.value.violations}
     with pytest.raises(multimail.InvalidArgumentError):
         await client.send_email(from_mailbox=box, to=[])
-    assert [] == (await client.list_emails()).items
+    assert (await client.list_emails()).items == []
 
 
 async def test_one_request_id_one_mail(client: multimail.AsyncClient, account: Account) -> None:
@@ -210,8 +214,8 @@ async def test_one_request_id_one_mail(client: multimail.AsyncClient, account: A
     mails = await asyncio.gather(
         *(client.send_email(from_mailbox=box, to="a@b.test", subject="s", request_id="once") for _ in range(50))
     )
-    assert 1 == len({mail.id for mail in mails})
-    assert 1 == (await client.contacts.get(email="a@b.test")).interaction_count
+    assert len({mail.id for mail in mails}) == 1
+    assert (await client.contacts.get(email="a@b.test")).interaction_count == 1
     with pytest.raises(multimail.InvalidArgumentError):
         await client.send_email(from_mailbox=box, to="a@b.test", subject="other", request_id="once")
 
@@ -219,7 +223,11 @@ async def test_one_request_id_one_mail(client: multimail.AsyncClient, account: A
 async def test_modes(client: multimail.AsyncClient, account: Account) -> None:
     """The stricter mode holds; read_only forbids sending, gated modes are not to be had; nothing leaves either way."""
     box = (await client.mailboxes.create(email=account.mailbox())).email
-    for mode, reason in (("gated_send", "MODE_NOT_AVAILABLE"), ("gated_all", "MODE_NOT_AVAILABLE"), ("read_only", "MODE_FORBIDS")):
+    for mode, reason in (
+        ("gated_send", "MODE_NOT_AVAILABLE"),
+        ("gated_all", "MODE_NOT_AVAILABLE"),
+        ("read_only", "MODE_FORBIDS"),
+    ):
         with pytest.raises(multimail.FailedPreconditionError) as refused:
             await client.send_email(from_mailbox=box, to="a@b.test", oversight_mode=mode)
         assert reason == refused.value.reason
@@ -228,7 +236,7 @@ async def test_modes(client: multimail.AsyncClient, account: Account) -> None:
     await client.mailboxes.update(box, oversight_mode="read_only")
     with pytest.raises(multimail.FailedPreconditionError):
         await client.send_email(from_mailbox=box, to="a@b.test", oversight_mode="autonomous")
-    assert [] == (await client.list_emails()).items
+    assert (await client.list_emails()).items == []
     with pytest.raises(multimail.NotFoundError):
         await client.contacts.get(email="a@b.test")
 
@@ -243,11 +251,11 @@ async def test_loosening_needs_oversight(client: multimail.AsyncClient, account:
     ):
         with pytest.raises(multimail.PermissionDeniedError) as refused:
             await attempt
-        assert ("SCOPE_MISSING", "oversight") == (refused.value.reason, refused.value.metadata["scope"])
-    assert "monitored" == (await overseer.mailboxes.update(box.id, oversight_mode="monitored")).oversight_mode
+        assert (refused.value.reason, refused.value.metadata["scope"]) == ("SCOPE_MISSING", "oversight")
+    assert (await overseer.mailboxes.update(box.id, oversight_mode="monitored")).oversight_mode == "monitored"
     free = await overseer.mailboxes.create(email=account.mailbox("free"), oversight_mode="autonomous")
     sent = await client.send_email(from_mailbox=free.id, to="a@b.test")
-    assert "autonomous" == sent.oversight_mode
+    assert sent.oversight_mode == "autonomous"
     await settled(client, sent)
     shown = [each async for each in await client.notifications.list()]
     assert sent.id not in {each.email_id for each in shown}
@@ -258,12 +266,10 @@ async def test_notifications_tell_what_happened(client: multimail.AsyncClient, a
     box = await client.mailboxes.create(email=account.mailbox())
     sent = await client.send_email(from_mailbox=box.id, to="a@b.test", subject="secret")
     await settled(client, sent)
-    shown = await until(
-        lambda: client.notifications.list(), lambda found: any(n.type == "email_settled" for n in found.items)
-    )
+    shown = await until(client.notifications.list, lambda found: any(n.type == "email_settled" for n in found.items))
     kinds = [(each.type, each.email_state) for each in shown.items]
-    assert [("mailbox_created", ""), ("contact_created", ""), ("email_queued", ""), ("email_settled", "sent")] == kinds
-    assert ["tester", "tester", "tester", ""] == [each.agent for each in shown.items]
+    assert kinds == [("mailbox_created", ""), ("contact_created", ""), ("email_queued", ""), ("email_settled", "sent")]
+    assert [each.agent for each in shown.items] == ["tester", "tester", "tester", ""]
     numbers = [each.seq for each in shown.items]
     assert sorted(set(numbers)) == numbers
     assert [kinds[-1][0]] == [each.type for each in (await client.notifications.list(after_seq=numbers[-2])).items]
@@ -277,7 +283,7 @@ async def test_deleted_mailbox_flags_its_entries(client: multimail.AsyncClient, 
     sent = await client.send_email(from_mailbox=box.id, to="a@b.test")
     gone = await client.mailboxes.delete(box.email)
     assert gone.delete_time is not None
-    assert "sent" == (await settled(client, sent)).state
+    assert (await settled(client, sent)).state == "sent"
     (entry,) = (await client.contacts.interactions(email="a@b.test")).items
     assert (True, box.id) == (entry.mailbox_deleted, entry.mailbox_id)
     with pytest.raises(multimail.NotFoundError):
@@ -285,7 +291,7 @@ async def test_deleted_mailbox_flags_its_entries(client: multimail.AsyncClient, 
     with pytest.raises(multimail.NotFoundError):
         await client.mailboxes.get(box.email)
     assert box.id == (await client.mailboxes.get(box.id)).id
-    assert [] == (await client.mailboxes.list()).items
+    assert (await client.mailboxes.list()).items == []
     await client.mailboxes.create(email=account.mailbox())
 
 
@@ -297,7 +303,8 @@ async def test_addresses_are_claimed_across_accounts(client: multimail.AsyncClie
         await other.mailboxes.create(email=account.mailbox())
     sent = await client.send_email(from_mailbox=box.id, to="a@b.test")
     for look in (
-        lambda: other.mailboxes.get(box.id), lambda: other.get_email(sent.id), lambda: other.threads.get(sent.thread_id),
+        lambda: other.mailboxes.get(box.id), lambda: other.get_email(sent.id),
+        lambda: other.threads.get(sent.thread_id),
         lambda: other.send_email(from_mailbox=box.id, to="x@y.test"), lambda: other.reply_email(sent.id),
         lambda: other.ingest_email(mailbox=box.email, raw=b"x"), lambda: other.mailboxes.delete(box.id),
         lambda: other.list_emails(mailbox=box.id),
@@ -305,7 +312,7 @@ async def test_addresses_are_claimed_across_accounts(client: multimail.AsyncClie
         with pytest.raises(multimail.NotFoundError):
             await look()
     assert [] == (await other.list_emails()).items == (await other.threads.list()).items
-    assert [] == (await other.notifications.list()).items
+    assert (await other.notifications.list()).items == []
 
 
 async def test_list_filters_and_pages(client: multimail.AsyncClient, account: Account) -> None:
@@ -317,19 +324,17 @@ async def test_list_filters_and_pages(client: multimail.AsyncClient, account: Ac
 
     walked, token = [], ""
     while True:
-        page = await client._caller.run(
-            mail.list_emails(box, None, "outbound", [], "", token, 3, unread=False)
-        )
+        page = await client._caller.run(mail.list_emails(box, None, "outbound", [], "", token, 3, unread=False))
         walked += [each.id for each in page.items]
         if not (token := page.next_page_token):
             break
     assert [each.id for each in reversed(sent)] == walked
     by_contact = (await client.list_emails(contact="p1@b.test")).items
-    assert ["5", "3", "1"] == [each.subject for each in by_contact]
+    assert [each.subject for each in by_contact] == ["5", "3", "1"]
     for each in sent:
         await settled(client, each)
-    assert 7 == len((await client.list_emails(states=["sent"])).items)
-    assert 1 == len((await client.list_emails(states=["received"], mailbox=box)).items)
+    assert len((await client.list_emails(states=["sent"])).items) == 7
+    assert len((await client.list_emails(states=["received"], mailbox=box)).items) == 1
     assert [sent[0].id] == [each.id for each in (await client.list_emails(thread_id=sent[0].thread_id)).items]
 
 
@@ -349,17 +354,19 @@ async def test_erasure_scrubs_mail(client: multimail.AsyncClient, account: Accou
     await until(lambda: client.get_email(own.id), lambda mail: mail.body == "")
     mails = {each.id: await client.get_email(each.id) for each in (await client.list_emails()).items}
     assert "gone" not in repr(mails).lower()
-    assert ("both", "kept") == (mails[shared.id].subject, mails[shared.id].body)
-    assert ["stays@b.test"] == mails[shared.id].to
+    assert (mails[shared.id].subject, mails[shared.id].body) == ("both", "kept")
+    assert mails[shared.id].to == ["stays@b.test"]
     (about,) = [mail for mail in mails.values() if mail.subject == "about"]
-    assert (["third@b.test"], "kept too\n") == (about.cc, about.body)
+    assert (about.cc, about.body) == (["third@b.test"], "kept too\n")
     again = await client.contacts.upsert(email="gone@b.test")
     await asyncio.sleep(1.5)
-    assert 0 == (await client.contacts.get(id=again.id)).interaction_count
+    assert (await client.contacts.get(id=again.id)).interaction_count == 0
     raw = await account.running.database.find("emails", {"account": account.name})
     assert b"gone" not in repr(raw).lower().encode()
     with pytest.raises(multimail.FailedPreconditionError):
-        await client.reply_email(next(mail.id for mail in mails.values() if mail.direction == "inbound" and not mail.subject))
+        await client.reply_email(
+            next(mail.id for mail in mails.values() if mail.direction == "inbound" and not mail.subject)
+        )
 
 
 class Relay:
@@ -386,9 +393,9 @@ class Relay:
 async def test_relay_outcomes(engine_uri: str, tmp_path: Any) -> None:
     """With a relay set, every recipient goes there in a transaction of its own, and its refusals are recorded."""
     from aiosmtpd.smtp import SMTP
+    from tests.conftest import Account, Commands, settings_for
 
     from multimail_server.app import Service
-    from tests.conftest import Account, Commands, settings_for
 
     relay = Relay()
     server = await asyncio.get_running_loop().create_server(lambda: SMTP(relay, enable_SMTPUTF8=True), "127.0.0.1", 0)
@@ -402,13 +409,13 @@ async def test_relay_outcomes(engine_uri: str, tmp_path: Any) -> None:
             from_mailbox=box, to=["yes@b.test", "no-one@b.test", "jörg@b.test"], subject="Grüße", body=".\n..\nlast"
         )
         done = await settled(client, sent)
-        assert ("failed", ["accepted", "failed", "accepted"]) == (done.state, [each.state for each in done.recipients])
-        assert "550 5.1.1 nobody here" == done.recipients[1].response
+        assert (done.state, [each.state for each in done.recipients]) == ("failed", ["accepted", "failed", "accepted"])
+        assert done.recipients[1].response == "550 5.1.1 nobody here"
         assert {"yes@b.test", "jörg@b.test"} == {recipient for recipient, _ in relay.taken}
         waiting = await client.send_email(from_mailbox=box, to="later-on@b.test")
         tried = await until(lambda: client.get_email(waiting.id), lambda mail: mail.recipients[0].response != "")
         await until(lambda: client.get_email(waiting.id), lambda mail: mail.state == "queued")
-        assert ("pending", "451 4.2.1 try later") == (tried.recipients[0].state, tried.recipients[0].response)
+        assert (tried.recipients[0].state, tried.recipients[0].response) == ("pending", "451 4.2.1 try later")
         from multimail_server.mail.mime import parse_mail
 
         mail = parse_mail(relay.taken[0][1])

@@ -7,19 +7,19 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.conftest import Account, Commands, binaries, engine_on, settings_for
+from tests.store.proxy import CuttingProxy
 
-import multimail
 from multimail_server.app import Service, new_id
 from multimail_server.errors import DomainError, Reason
 from multimail_server.fsck import check_accounts
 from multimail_server.storage.documents import Draft, Need
 from multimail_server.storage.operation import Operation
-from tests.conftest import Account, Commands, binaries, engine_on, settings_for
-from tests.store.proxy import CuttingProxy
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-    from pathlib import Path
+
+    import multimail
 
 HOUSEKEEPING = {"hello", "ping", "isMaster", "endSessions", "killSessions", "listCollections"}
 # Collections that workers and heartbeats look at on their own.
@@ -68,8 +68,8 @@ async def test_one_new_address_from_everywhere(contacts: multimail.AsyncClient) 
     made = await asyncio.gather(
         *(contacts.contacts.upsert(email=email, metadata={f"k{n}": n, "deep": {f"d{n}": n}}) for n in range(200))
     )
-    assert 1 == len({contact.id for contact in made})
-    assert {"created": 1, "updated": 199} == Counter(contact.outcome for contact in made)
+    assert len({contact.id for contact in made}) == 1
+    assert Counter(contact.outcome for contact in made) == {"created": 1, "updated": 199}
     metadata = (await contacts.contacts.get(email=email)).metadata
     assert {f"k{n}": n for n in range(200)} == {key: value for key, value in metadata.items() if key != "deep"}
     assert {f"d{n}": n for n in range(200)} == metadata["deep"]
@@ -103,7 +103,7 @@ async def test_64_upserts_share_commits(store: Account, contacts: multimail.Asyn
     start = len(store.commands.sent)
     done = await asyncio.gather(*(contacts.contacts.upsert(email=e, metadata={"known": known}) for e in emails))
     assert {"updated" if known else "created"} == {contact.outcome for contact in done}
-    names = [name for name in counted_groups(store.commands.sent[start:])]
+    names = list(counted_groups(store.commands.sent[start:]))
     assert len(names) <= 4, names
     assert max(names) <= 10, names
 
@@ -142,13 +142,15 @@ async def test_refused_operation_drops_only_its_own(store: Account) -> None:
 
     before = (await service.database.find("accounts", {"_id": store.name}))[0]["seq"]
     committer = service.committer
-    tasks = [asyncio.create_task(committer.run(operation(store.name, rule))) for rule in (note, refuse, fail, note, note)]
+    tasks = [
+        asyncio.create_task(committer.run(operation(store.name, rule))) for rule in (note, refuse, fail, note, note)
+    ]
     await asyncio.sleep(0)
     tasks[4].cancel()
     results = await asyncio.gather(*tasks, return_exceptions=True)
     assert [int, DomainError, ZeroDivisionError, int, asyncio.CancelledError] == [type(each) for each in results]
     after = (await service.database.find("accounts", {"_id": store.name}))[0]["seq"]
-    assert 2 == after - before
+    assert after - before == 2
 
 
 async def test_taken_key_fails_alone(store: Account) -> None:
@@ -166,9 +168,9 @@ async def test_taken_key_fails_alone(store: Account) -> None:
 
     tasks = [store.running.committer.run(operation(store.name, insert(each))) for each in ("a1", "taken", "a2")]
     results = await asyncio.gather(*tasks, return_exceptions=True)
-    assert ["a1", "a2"] == [results[0], results[2]]
+    assert [results[0], results[2]] == ["a1", "a2"]
     assert isinstance(results[1], Exception)
-    assert 2 == len(await store.running.database.find("secrets", {"_id": {"$in": ["a1", "a2"]}}))
+    assert len(await store.running.database.find("secrets", {"_id": {"$in": ["a1", "a2"]}})) == 2
     await store.running.database.delete_many("secrets", [{"_id": each} for each in ("a1", "a2", "taken")])
 
 
@@ -179,11 +181,11 @@ async def test_unknown_commit_is_looked_up(store: Account, contacts: multimail.A
     await contacts.contacts.upsert(email=email, metadata={"n": 0})
     store.__dict__["proxy"].cut_at(b"commitTransaction", times=3, deliver=lost == "reply")
     await asyncio.gather(*(contacts.contacts.update(email=email, increment={"n": 1}) for _ in range(20)))
-    assert 20 == (await contacts.contacts.get(email=email)).metadata["n"]
+    assert (await contacts.contacts.get(email=email)).metadata["n"] == 20
 
 
 async def test_everything_still_fits(store: Account) -> None:
     """After all of the above the counters equal the logs and the numbers have no gaps."""
     report = await check_accounts(store.running.database, progress=lambda _: None)
-    assert [] == report.problems
+    assert report.problems == []
     assert report.notifications > 0

@@ -15,8 +15,9 @@ from multimail_server.contacts import contact as rules
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    import multimail
     from tests.conftest import Account
+
+    import multimail
 
 CONTACTS = 20_000
 COMPANIES = 200  # a hundred contacts each
@@ -34,7 +35,11 @@ async def crowd(service: Any) -> AsyncIterator[tuple[multimail.AsyncClient, Acco
     batch = []
     for number in range(CONTACTS):
         address = parse_address(f"p{number}@company{number % COMPANIES}.test", "email")
-        metadata = {"plan": "pro" if number // COMPANIES % 2 else "free", "company": f"C{number % COMPANIES}", "n": number}
+        metadata = {
+            "plan": "pro" if number // COMPANIES % 2 else "free",
+            "company": f"C{number % COMPANIES}",
+            "n": number,
+        }
         document = rules.new(f"contact_{ULID()}", "crowd", address, name=f"Person {number}", metadata=metadata, now=now)
         if number % 3:
             document = rules.contacted_elsewhere(document, now - timedelta(days=number % 90))

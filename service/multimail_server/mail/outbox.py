@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
+from multimail_server.errors import DomainError
 from multimail_server.mail import email as email_rules
 from multimail_server.mail.compose import compose, needs_smtputf8
 from multimail_server.mail.smtp import Outcome
@@ -30,6 +31,9 @@ AT_ONCE = 16
 LEASE = timedelta(seconds=300)
 _HAND_OVER_S = 240.0
 _POLL_S = 1.0
+_INSISTS_EVERY_S = 0.5
+
+T = TypeVar("T")
 
 
 class Outbox:
@@ -86,13 +90,8 @@ class Outbox:
     async def reclaim(self, process_id: str) -> None:
         """Makes mail that a process left behind due at once, instead of when its lease runs out."""
         left = await self._database.find("emails", {"state": "sending", "lease.process": process_id})
-        now = await self._database.now()
         for email in left:
-            await self._database.update_one(
-                "emails",
-                {"_id": email["_id"], "fence": email["fence"]},
-                {"$set": {"due_at": now, "lease": None}, "$inc": {"fence": 1}},
-            )
+            await self._free(email)
         if left:
             self.wake()
 
@@ -150,15 +149,45 @@ class Outbox:
         return None
 
     async def _deliver(self, email: Document) -> None:
-        """Hands the mail over to every recipient who still waits, then ends it or puts it off."""
+        """Delivers one mail; when the engine goes away before the end, hands the lease back once it answers."""
         token = email["lease"]["token"]
-        for index in range(len(email["recipients"])):
-            current = await self._ours(email["_id"], token)
+        try:
+            await self._to_every_recipient(email["_id"], len(email["recipients"]), token)
+        except DomainError as error:
+            log.warning("a delivery stopped, it goes on later: %s", error.message)
+            await self._insisting(lambda: self._hand_back(email["_id"], token))
+
+    async def _to_every_recipient(self, email_id: str, count: int, token: str) -> None:
+        """Hands the mail over to everyone who still waits, then puts it off if somebody still does."""
+        for index in range(count):
+            current = await self._ours(email_id, token)
             if current is None:  # it came to its end, or somebody else looks after it
                 return
             if current["recipients"][index]["state"] == "pending":
                 await self._hand_over(current, index, token)
-        await self._settle(email, token, self._put_off)
+        current = await self._ours(email_id, token)
+        if current is not None:
+            await self._settle(current, token, self._put_off)
+
+    async def _insisting(self, act: Callable[[], Awaitable[T]]) -> T:
+        """Does it, however long the engine is away: what is known of a hand-over must not be lost."""
+        while True:
+            try:
+                return await act()
+            except DomainError:
+                await asyncio.sleep(_INSISTS_EVERY_S)
+
+    async def _hand_back(self, email_id: str, token: str) -> None:
+        """Makes a mail of ours due at once, for whoever comes first."""
+        for email in await self._database.find("emails", {"_id": email_id, "lease.token": token}):
+            await self._free(email)
+
+    async def _free(self, email: Document) -> None:
+        await self._database.update_one(
+            "emails",
+            {"_id": email["_id"], "fence": email["fence"], "state": "sending"},
+            {"$set": {"due_at": await self._database.now(), "lease": None}, "$inc": {"fence": 1}},
+        )
 
     async def _hand_over(self, email: Document, index: int, token: str) -> None:
         """One recipient, one transaction, one outcome on disk."""
@@ -178,9 +207,11 @@ class Outbox:
             outcome = Outcome("in_doubt", "the mail server took too long")
 
         def record(draft: Draft, current: Document) -> Document:
+            if current["recipients"][index]["state"] != "pending":
+                return current  # an earlier try of this very record went through
             return email_rules.with_outcome(current, index, outcome.state, outcome.response, draft.now)
 
-        await self._settle(email, token, record)
+        await self._insisting(lambda: self._settle(email, token, record))
 
     async def _mark_dot(self, email_id: str, index: int, token: str) -> bool:
         """Puts the dot mark on disk; False when the recipient no longer waits, or the lease is lost.
@@ -209,7 +240,10 @@ class Outbox:
             current = draft.get("emails", email["_id"])
             if current is None or (current["lease"] or {}).get("token") != token:
                 return
-            changed = draft.put("emails", change(draft, current))
+            changed = change(draft, current)
+            if changed is current:
+                return
+            draft.put("emails", changed)
             if email_rules.is_settled(changed):
                 self._tell(draft, changed)
             else:

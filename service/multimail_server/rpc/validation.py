@@ -53,7 +53,7 @@ def _checks_of_field(field: FieldDescriptor) -> list[Check]:
         checks.append(_has_form(name, _REQUEST_ID, f"must be at most {_MAX_REQUEST_ID} printable ASCII characters"))
     elif name == "page_token":
         checks.append(_is_short(name, _MAX_PAGE_TOKEN))
-    elif name == "page_size":
+    elif name in {"page_size", "after_seq"}:
         checks.append(_is_not_negative(name))
     elif name in {"etag", "id"} or name.endswith("_id"):
         checks.append(_is_short(name, _MAX_ID))
