@@ -56,7 +56,7 @@ type: .venv/.dev ## mypy, strict
 	@$(BIN)/mypy
 
 imports: .venv/.dev ## the rooms: who may import whom
-	@PYTHONPATH=service:clients $(BIN)/lint-imports --no-timings
+	@PYTHONPATH=service:clients $(BIN)/lint-imports
 
 protos: .venv/.dev ## make the stubs from the protos
 	@$(BIN)/python tools/protos.py generate $(STUBS)
