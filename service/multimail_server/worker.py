@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("multimail.worker")
 
+_GRACE_S = 1.0
+
 
 class Worker:
     """Calls `step` when woken or when `interval_s` is over; at once again while it returns that there is more.
@@ -40,11 +42,14 @@ class Worker:
         self._woken.set()
 
     async def stop(self) -> None:
-        """Ends the loop after the step under way."""
+        """Ends the loop after the step under way, which has a second for it."""
         self._stopping = True
         self.wake()
         if self._task is not None:
-            await self._task
+            _, late = await asyncio.wait([self._task], timeout=_GRACE_S)
+            if late:
+                self._task.cancel()
+                await asyncio.gather(self._task, return_exceptions=True)
 
     async def _run(self) -> None:
         while not self._stopping:

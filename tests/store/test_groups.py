@@ -184,6 +184,26 @@ async def test_unknown_commit_is_looked_up(store: Account, contacts: multimail.A
     assert (await contacts.contacts.get(email=email)).metadata["n"] == 20
 
 
+async def test_erased_in_the_group_that_made_it(store: Account, contacts: multimail.AsyncClient) -> None:
+    """Made, written to and erased all at once, a person leaves only a tombstone, in whatever groups that fell."""
+    box = await contacts.mailboxes.create(email=f"{new_id('b').lower()}@store.test")
+    for number in range(5):
+        email = f"gone{number}-{new_id('x').lower()}@acme.test"
+        made, _, _ = await asyncio.gather(
+            contacts.contacts.upsert(email=email),
+            contacts.send_email(from_mailbox=box.id, to=email, subject="secret"),
+            asyncio.sleep(0),
+        )
+        await asyncio.gather(
+            contacts.send_email(from_mailbox=box.id, to=email, subject="secret"),
+            contacts.contacts.delete(id=made.id),
+        )
+        (tombstone,) = await store.running.database.find("contacts", {"_id": made.id})
+        assert "secret" not in repr(tombstone)
+        assert "gone" not in repr(tombstone)
+        assert [] == tombstone["interactions"]
+
+
 async def test_everything_still_fits(store: Account) -> None:
     """After all of the above the counters equal the logs and the numbers have no gaps."""
     report = await check_accounts(store.running.database, progress=lambda _: None)

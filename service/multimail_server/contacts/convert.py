@@ -9,6 +9,7 @@ from google.protobuf.struct_pb2 import ListValue, Struct, Value
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from multimail.v1 import contact_pb2
+from multimail_server import errors
 from multimail_server.aip.etag import etag_of
 from multimail_server.contacts import contact as rules
 from multimail_server.contacts import metadata as metadata_rules
@@ -89,9 +90,12 @@ def contact_to_proto(contact: Document) -> contact_pb2.Contact:
     )
 
 
-def moment(value: Timestamp) -> datetime:
-    """The moment of a Timestamp, to the millisecond, as the database keeps it."""
-    whole: datetime = value.ToDatetime(tzinfo=UTC)
+def moment(value: Timestamp, field: str) -> datetime:
+    """The moment of a Timestamp, to the millisecond, as the database keeps it; refuses one that is no time."""
+    try:
+        whole: datetime = value.ToDatetime(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        raise errors.invalid_field(field, "is no time between the years 1 and 9999") from None
     return whole.replace(microsecond=whole.microsecond // 1000 * 1000)
 
 

@@ -50,6 +50,7 @@ def _erase(draft: Draft, contact: Document) -> Document:
         if draft.get("jobs", adoption_id(draft.account, key)) is not None:
             draft.delete("jobs", adoption_id(draft.account, key))
     draft.put("contacts", rules.tombstone(contact, draft.now))
+    draft.empty("contacts", identifier)
     erasure: Document = {
         "_id": draft.new_id("erasure"),
         "account": draft.account,

@@ -21,6 +21,7 @@ Clause = dict[str, Any]
 
 MAX_CONDITIONS = 32
 MAX_CHOICES = 100
+MAX_TEXT = 512
 _TIMES = {
     "last_contacted": "last_contacted_at",
     "last_inbound": "last_inbound_at",
@@ -97,6 +98,10 @@ def compile_search(
     """
     conditions = _Conditions(account)
     problems = Violations()
+    for where, text in (("query", query), ("name", name)):
+        if len(text) > MAX_TEXT:
+            problems.add(where, f"is {len(text)} characters long; at most {MAX_TEXT} are allowed")
+    problems.raise_if_any()
     with problems.collected():
         _add_query(conditions, query.strip())
     with problems.collected():

@@ -69,13 +69,17 @@ class ContactServicer(contact_service_pb2_grpc.ContactServiceServicer):
         with problems.collected():
             metadata = metadata_rules.normalise(convert.struct_to_json(request.metadata), "metadata")
             metadata_rules.check_limits(metadata_rules.merge({}, metadata))
+        last_contacted = None
+        if request.HasField("last_contacted"):
+            with problems.collected():
+                last_contacted = convert.moment(request.last_contacted, "last_contacted")
         problems.raise_if_any()
         return await self._contacts.upsert(
             changing(method, request, request.request_id),
             address,
             name=request.name if request.HasField("name") else None,
             metadata=metadata,
-            last_contacted=convert.moment(request.last_contacted) if request.HasField("last_contacted") else None,
+            last_contacted=last_contacted,
             merge=merge,
         )
 

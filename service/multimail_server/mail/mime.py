@@ -250,7 +250,7 @@ class _Bodies:
         html = "\n".join(self._htmls)
         text = "\n".join(self._texts)
         if not text.strip() and html:
-            text = _guarded(lambda: _text_from_html(html[: 4 * MAX_BODY_BYTES]), "", self._defects, "the HTML")
+            text = _guarded(lambda: _text_from_html(html[:MAX_BODY_BYTES]), "", self._defects, "the HTML")
         short_text, short_html = _shortened(text), _shortened(html)
         return short_text, short_html, (short_text, short_html) != (text, html)
 

@@ -85,7 +85,10 @@ class Outbox:
             for task in late:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
-        await self.reclaim(self._process_id)
+        try:
+            await self.reclaim(self._process_id)
+        except DomainError:
+            log.warning("could not hand leases back; the next process to look takes them over")
 
     async def reclaim(self, process_id: str) -> None:
         """Makes mail that a process left behind due at once, instead of when its lease runs out."""

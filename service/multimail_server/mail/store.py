@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 # What lists and look-ups of many leave out.
 WITHOUT_CONTENT = {"body": 0, "raw": 0}
 THREAD_EMAILS = 100
+_LARGE_BYTES = 32 << 10
 
 
 class MailStore:
@@ -65,7 +67,9 @@ class MailStore:
     async def take_in(self, request: Request, mailbox: Need, raw: bytes, envelope_from: str) -> tuple[Document, bool]:
         """Keeps a mail that arrived; returns it, and whether the same had been taken in before."""
         digest = _digest(mailbox.values[0], envelope_from, raw)
-        arrival = accepting.Arrival(mailbox, parse_mail(raw), raw, envelope_from, digest)
+        # A large mail takes long to read; meanwhile others are served.
+        mail = parse_mail(raw) if len(raw) < _LARGE_BYTES else await asyncio.to_thread(parse_mail, raw)
+        arrival = accepting.Arrival(mailbox, mail, raw, envelope_from, digest)
         operation = Operation(
             account=request.account,
             method=request.method,

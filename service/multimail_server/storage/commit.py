@@ -104,10 +104,11 @@ class Committer:
             lane.task = loop.create_task(self._drain(operation.account, lane), context=contextvars.Context())
         return await waiting.answer  # type: ignore[no-any-return]
 
-    async def settle(self) -> None:
-        """Waits until no operation is waiting or under way."""
-        while tasks := [lane.task for lane in self._lanes.values() if lane.task is not None]:
-            await asyncio.wait(tasks)
+    async def settle(self, grace_s: float) -> None:
+        """Waits until no operation is waiting or under way, at most so many seconds."""
+        tasks = [lane.task for lane in self._lanes.values() if lane.task is not None]
+        if tasks:
+            await asyncio.wait(tasks, timeout=grace_s)
 
     async def _drain(self, account: str, lane: _Lane) -> None:
         await gathered(lane.queue)
@@ -165,9 +166,9 @@ class Committer:
             if loop.time() - started > (_GIVE_UP_UNKNOWN_S if unknown else _GIVE_UP_S):
                 return _fail(group, _outcome_unknown() if unknown else reason)
             await asyncio.sleep((0.005 + 0.05 * self._jitter()) * min(tries, 8))
+        _answer(lane, group, results)
         if misses >= _TURN_AFTER_MISSES:
             await self._process.end_turn(account)
-        _answer(lane, group, results)
         return None
 
     async def _attempt(

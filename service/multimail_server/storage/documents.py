@@ -115,6 +115,8 @@ class Documents:
         """Makes one operation's effects part of the group."""
         for key, document in draft.changed.items():
             self._set(key, document)
+        for key in draft.emptied:
+            self.pushes.pop(key, None)
         for key, fields in draft.pushes.items():
             mine = self.pushes.setdefault(key, {})
             for name, entries in fields.items():
@@ -141,6 +143,7 @@ class Draft:
     _ids: Callable[[str], str]
     changed: dict[Key, Document | None] = field(default_factory=dict)
     pushes: dict[Key, dict[str, list[Any]]] = field(default_factory=dict)
+    emptied: set[Key] = field(default_factory=set)
     notifications: list[Document] = field(default_factory=list)
     outcome: Document = field(default_factory=dict)
 
@@ -194,6 +197,10 @@ class Draft:
     def push(self, collection: str, identifier: str, name: str, entries: Sequence[Any]) -> None:
         """Adds entries to an array that groups do not load; it keeps the newest by `at`."""
         self.pushes.setdefault((collection, identifier), {}).setdefault(name, []).extend(entries)
+
+    def empty(self, collection: str, identifier: str) -> None:
+        """Takes back what operations before this one, in the same group, added to the document's arrays."""
+        self.emptied.add((collection, identifier))
 
     def notify(self, kind: str, *, shown: bool = True, **ids: str) -> None:
         """Adds a line to the account's history.

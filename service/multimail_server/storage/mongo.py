@@ -75,7 +75,9 @@ def translated() -> Iterator[None]:
     try:
         yield
     except driver_errors.OperationFailure as error:
-        raise _refused(error.code or 0, str(error)) from error
+        # Labelled so by servers that label: nothing of the transaction remains, and it may do better next time.
+        transient = error.has_error_label("TransientTransactionError")
+        raise _refused(WRITE_CONFLICT if transient else error.code or 0, str(error)) from error
     except _NETWORK as error:
         raise engine_unavailable(str(error)) from error
 

@@ -107,8 +107,11 @@ class Process:
         )
 
     async def end_turn(self, account: str) -> None:
-        """Gives the turn back, if it is still this process's."""
-        await self._database.delete_many("turns", [{"_id": account, "process": self.id}])
+        """Gives the turn back, if it is still this process's; else it ends by itself."""
+        try:
+            await self._database.delete_many("turns", [{"_id": account, "process": self.id}])
+        except DomainError:
+            log.warning("could not give a turn back; it ends by itself")
 
     async def _register(self) -> None:
         row = {
