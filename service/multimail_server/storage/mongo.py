@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import logging
 from contextlib import contextmanager
@@ -293,7 +294,10 @@ class Database:
 
     async def close(self) -> None:
         """Closes every connection."""
-        await _ready(self._client.close())
+        if inspect.iscoroutinefunction(self._client.close):
+            await self._client.close()
+        else:  # Motor's blocks until the server took leave
+            await asyncio.to_thread(self._client.close)
 
 
 def connect(uri: str, database: str, *, driver: str, listeners: Sequence[Any] = ()) -> Database:
