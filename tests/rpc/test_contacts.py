@@ -314,3 +314,17 @@ async def test_erased_people_start_empty(client: multimail.AsyncClient) -> None:
     assert again.id != made.id
     assert erasure.id == (await client.contacts.delete(email="GONE@acme.test", request_id="d-1")).id
     assert again.id == (await client.contacts.get(email="gone@acme.test")).id
+
+
+async def test_large_pages_fit_into_a_message(client: multimail.AsyncClient) -> None:
+    """A page of large contacts is cut to what a plain client takes, and the walk still sees each once."""
+    from multimail.v1 import contact_service_pb2 as pb
+
+    for number in range(80):
+        await client.contacts.upsert(email=f"big{number}@acme.test", metadata={"text": "x" * 60_000})
+    stub, metadata = client._caller._stubs["ContactService"], client._caller._endpoint.metadata
+    reply = await stub.SearchContacts(pb.SearchContactsRequest(page_size=500), metadata=metadata)
+    assert 3 << 20 >= reply.ByteSize() - 1_000
+    assert 40 < len(reply.contacts) < 80
+    seen = [contact.email async for contact in await client.contacts.search()]
+    assert 80 == len(set(seen)) == len(seen)

@@ -424,3 +424,14 @@ async def test_relay_outcomes(engine_uri: str, tmp_path: Any) -> None:
         )  # fmt: skip
         await client.close()
     server.close()
+
+
+async def test_two_accounts_race_for_an_address(client: multimail.AsyncClient, account: Account) -> None:
+    """Of two accounts that claim one address at the same moment exactly one gets it, every time."""
+    other = await type(account)("racer-" + account.name, account.running, account.commands).client()
+    for number in range(10):
+        email = account.mailbox(f"race{number}")
+        results = await asyncio.gather(
+            client.mailboxes.create(email=email), other.mailboxes.create(email=email), return_exceptions=True
+        )
+        assert {multimail.Mailbox, multimail.AlreadyExistsError} == {type(each) for each in results}

@@ -504,16 +504,18 @@ class SearchContactsRequest(_message.Message):
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     query: _builtins.str
     """Free words: with `@` an address, shaped like a domain a domain, else words of the name in any order, each
-    matched from its beginning, case and accents ignored.
+    matched from its beginning, case and accents ignored. At most 512 characters.
     """
     email: _builtins.str
     """The whole address."""
     domain: _builtins.str
     """The whole domain of the address, `acmecorp.com`."""
     name: _builtins.str
-    """Words of the name, matched as in `query`."""
+    """Words of the name, matched as in `query`; at most 512 characters."""
     page_size: _builtins.int
-    """How many hits a page holds: 1 to 500, 50 when left out; larger is cut to 500."""
+    """How many hits a page holds: 1 to 500, 50 when left out; larger is cut to 500. A page may hold fewer, and ends
+    where it would pass 3 MiB; only an empty next_page_token ends the walk.
+    """
     page_token: _builtins.str
     """next_page_token of the page before, with all other fields as they were; anything else is INVALID_ARGUMENT,
     reason INVALID_PAGE_TOKEN.

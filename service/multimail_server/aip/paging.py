@@ -7,7 +7,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -26,9 +26,13 @@ if TYPE_CHECKING:
         page_token: str
 
 
+D = TypeVar("D")
+M = TypeVar("M", bound="Message")
+
 DEFAULT_SIZE = 50
 MAX_SIZE = 500
 KEY_BYTES = 32
+_MAX_BYTES = 3 << 20
 _NONCE_BYTES = 12
 _VERSION = "1"  # part of what a token is bound to, so that old tokens fail when their form changes
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -48,9 +52,28 @@ class Page:
     position: list[Any] | None
     _seal: Callable[[Sequence[Any]], str]
 
-    def next(self, position: Sequence[Any]) -> str:
-        """The token of the page behind this position."""
-        return self._seal(position)
+    def fill(
+        self, found: Sequence[D], to_message: Callable[[D], M], position_of: Callable[[D], Sequence[Any]]
+    ) -> tuple[list[M], str]:
+        """The page's messages, and the token of the next page; empty on the last.
+
+        A page is cut short where its messages would pass 3 MiB, for a client takes 4 unless told otherwise.
+
+        Args:
+            found: What there is, one more than the page holds if there is more.
+            to_message: Makes the message of one entry.
+            position_of: The sort keys of one entry.
+        """
+        messages: list[M] = []
+        room = _MAX_BYTES
+        for entry in found[: self.size]:
+            message = to_message(entry)
+            room -= message.ByteSize()
+            if messages and room < 0:
+                break
+            messages.append(message)
+        more = len(messages) < len(found)
+        return messages, self._seal(position_of(found[len(messages) - 1])) if more else ""
 
 
 class PageTokens:

@@ -133,11 +133,8 @@ class ContactServicer(contact_service_pb2_grpc.ContactServiceServicer):
         page = self._tokens.open_page(account, request)
         after = page.position[0] if page.position else ""
         found = await self._contacts.search(account, search, after=after, limit=page.size + 1)
-        shown = found[: page.size]
-        return contact_service_pb2.SearchContactsResponse(
-            contacts=[convert.contact_to_proto(contact) for contact in shown],
-            next_page_token=page.next([shown[-1]["_id"]]) if len(found) > page.size else "",
-        )
+        contacts, token = page.fill(found, convert.contact_to_proto, lambda each: [each["_id"]])
+        return contact_service_pb2.SearchContactsResponse(contacts=contacts, next_page_token=token)
 
     async def ListInteractions(
         self, request: contact_service_pb2.ListInteractionsRequest, context: object
@@ -147,11 +144,8 @@ class ContactServicer(contact_service_pb2_grpc.ContactServiceServicer):
         page = self._tokens.open_page(account, request)
         contact = await self._find(request)
         found = await self._interactions.list(account, contact["_id"], before=page.position, limit=page.size + 1)
-        shown = found[: page.size]
-        return contact_service_pb2.ListInteractionsResponse(
-            interactions=[convert.interaction_to_proto(email) for email in shown],
-            next_page_token=page.next([shown[-1]["at"], shown[-1]["_id"]]) if len(found) > page.size else "",
-        )
+        interactions, token = page.fill(found, convert.interaction_to_proto, lambda each: [each["at"], each["_id"]])
+        return contact_service_pb2.ListInteractionsResponse(interactions=interactions, next_page_token=token)
 
     async def _find(self, request: _Naming) -> Document:
         account = current_caller().account

@@ -78,11 +78,8 @@ class MailServicer(mail_service_pb2_grpc.MailServiceServicer):
         page = self._tokens.open_page(account, request)
         after = page.position[0] if page.position else ""
         found = await self._mailboxes.list(account, after=after, limit=page.size + 1)
-        shown = found[: page.size]
-        return mail_service_pb2.ListMailboxesResponse(
-            mailboxes=[convert.mailbox_to_proto(each) for each in shown],
-            next_page_token=page.next([shown[-1]["_id"]]) if len(found) > page.size else "",
-        )
+        mailboxes, token = page.fill(found, convert.mailbox_to_proto, lambda each: [each["_id"]])
+        return mail_service_pb2.ListMailboxesResponse(mailboxes=mailboxes, next_page_token=token)
 
     async def UpdateMailbox(self, request: mail_service_pb2.UpdateMailboxRequest, context: object) -> mail_pb2.Mailbox:
         """Changes a mailbox."""
@@ -185,11 +182,8 @@ class MailServicer(mail_service_pb2_grpc.MailServiceServicer):
         if request.unread:
             rest |= {"direction": {"$in": ["inbound"], **_eq(rest.get("direction"))}, "read_at": None}
         found = await self._mail.list_emails(account, equal=equal, rest=rest, before=page.position, limit=page.size + 1)
-        shown = found[: page.size]
-        return mail_service_pb2.ListEmailsResponse(
-            emails=[convert.email_to_proto(each) for each in shown],
-            next_page_token=page.next([shown[-1]["at"], shown[-1]["_id"]]) if len(found) > page.size else "",
-        )
+        emails, token = page.fill(found, convert.email_to_proto, lambda each: [each["at"], each["_id"]])
+        return mail_service_pb2.ListEmailsResponse(emails=emails, next_page_token=token)
 
     async def ListThreads(
         self, request: mail_service_pb2.ListThreadsRequest, context: object
@@ -200,11 +194,8 @@ class MailServicer(mail_service_pb2_grpc.MailServiceServicer):
         equal = await self._parties(account, request, mailbox_field="mailboxes")
         after = page.position[0] if page.position else ""
         found = await self._mail.list_threads(account, equal=equal, after=after, limit=page.size + 1)
-        shown = found[: page.size]
-        return mail_service_pb2.ListThreadsResponse(
-            threads=[convert.thread_to_proto(each) for each in shown],
-            next_page_token=page.next([shown[-1]["_id"]]) if len(found) > page.size else "",
-        )
+        threads, token = page.fill(found, convert.thread_to_proto, lambda each: [each["_id"]])
+        return mail_service_pb2.ListThreadsResponse(threads=threads, next_page_token=token)
 
     async def GetThread(
         self, request: mail_service_pb2.GetThreadRequest, context: object
@@ -223,11 +214,8 @@ class MailServicer(mail_service_pb2_grpc.MailServiceServicer):
         page = self._tokens.open_page(account, request)
         after = page.position[0] if page.position else request.after_seq
         found = await self._notifications.list(account, after=after, limit=page.size + 1)
-        shown = found[: page.size]
-        return mail_service_pb2.ListNotificationsResponse(
-            notifications=[convert.notification_to_proto(each) for each in shown],
-            next_page_token=page.next([shown[-1]["seq"]]) if len(found) > page.size else "",
-        )
+        notifications, token = page.fill(found, convert.notification_to_proto, lambda each: [each["seq"]])
+        return mail_service_pb2.ListNotificationsResponse(notifications=notifications, next_page_token=token)
 
     async def _parties(
         self,

@@ -8,6 +8,7 @@ import os
 import socket
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from multimail_server.errors import DomainError
@@ -24,6 +25,8 @@ HEARTBEAT_S = 2.0
 STALE_AFTER = timedelta(seconds=15)
 TURN = timedelta(milliseconds=400)
 _LONGEST_STAND_BACK_S = 2.0
+_BOOT_ID = "/proc/sys/kernel/random/boot_id"
+_PID_NAMESPACE = "/proc/self/ns/pid"
 
 
 class Process:
@@ -116,7 +119,7 @@ class Process:
     async def _register(self) -> None:
         row = {
             "sessions": [dict(session.id) for session in self._sessions],
-            "host": socket.gethostname(),
+            "host": _here(),
             "pid": os.getpid(),
         }
         await self._database.update_one(
@@ -147,9 +150,17 @@ class Process:
             await self._database.delete_many("processes", [{"_id": row["_id"], "heartbeat": row["heartbeat"]}])
 
 
+def _here() -> str:
+    """Where a pid means something: this host since it was started, and this container."""
+    try:
+        return f"{socket.gethostname()} {Path(_BOOT_ID).read_text().strip()} {Path(_PID_NAMESPACE).readlink()}"
+    except OSError:  # a system without /proc
+        return socket.gethostname()
+
+
 def _is_dead_here(row: Document) -> bool:
     """Whether the process ran on this host and its pid is gone; elsewhere only its heartbeat can tell."""
-    if row["host"] != socket.gethostname():
+    if row["host"] != _here():
         return False
     try:
         os.kill(row["pid"], 0)
