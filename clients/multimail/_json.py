@@ -49,7 +49,7 @@ def _value(value: Any, path: str, depth: int) -> Value:
     if isinstance(value, str):
         return Value(string_value=value)
     if isinstance(value, int | float):
-        return Value(number_value=_number(value, path))
+        return Value(number_value=to_number(value, path))
     if isinstance(value, Mapping):
         return Value(struct_value=_struct(value, path, depth))
     if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray):
@@ -60,7 +60,10 @@ def _value(value: Any, path: str, depth: int) -> Value:
     raise _refused(path, f"is a {type(value).__name__}, which JSON does not know{hint}")
 
 
-def _number(value: float, path: str) -> float:
+def to_number(value: float, path: str) -> float:
+    """The double of a number; refuses what is none, or would lose digits."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise _refused(path, f"is a {type(value).__name__}, not a number")
     if isinstance(value, int) and abs(value) > _MAX_WHOLE:
         raise _refused(path, "is beyond 2**53, where whole numbers lose their last digits; send it as a text")
     if not math.isfinite(value):

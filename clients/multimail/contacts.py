@@ -216,7 +216,7 @@ def update(
         set=_values(set, "set"),
         unset=[unset] if isinstance(unset, str) else list(unset),
         rename=dict(rename or {}),
-        increment=dict(increment or {}),
+        increment={path: _json.to_number(value, f'increment["{path}"]') for path, value in (increment or {}).items()},
         add_to_set=_values(add_to_set, "add_to_set"),
         remove=_values(remove, "remove"),
         etag=etag,
