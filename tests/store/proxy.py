@@ -12,9 +12,11 @@ class CuttingProxy:
 
     Args:
         uri: The engine's URI.
+        port: Where to listen; 0 lets the system choose.
     """
 
-    def __init__(self, uri: str) -> None:
+    def __init__(self, uri: str, port: int = 0) -> None:
+        self._port = port
         self._target = urlsplit(uri).port
         self._marker = b""
         self._times = 0
@@ -39,7 +41,7 @@ class CuttingProxy:
         self._marker, self._times, self._deliver = marker, times, deliver
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self._port)
         return self
 
     async def __aexit__(self, *_: object) -> None:
