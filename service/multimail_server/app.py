@@ -40,7 +40,7 @@ from multimail_server.rpc.boundary import Boundary
 from multimail_server.rpc.reflection import Pool
 from multimail_server.storage.commit import Committer
 from multimail_server.storage.embedded import AlreadyRunningError, DataLock, EmbeddedEngine, find_binary
-from multimail_server.storage.mongo import DuplicateKeyError, connect
+from multimail_server.storage.mongo import DuplicateKeyError, WriteRefusedError, connect
 from multimail_server.storage.processes import Process
 from multimail_server.storage.reads import Reader
 from multimail_server.worker import Worker
@@ -170,12 +170,17 @@ class Service:
         if configured:
             return configured
         data = self._settings.data
-        data.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = DataLock(data)
         try:
+            data.mkdir(mode=0o700, parents=True, exist_ok=True)
             lock.acquire()
         except AlreadyRunningError as error:
             raise SystemExit(f"multimail-server: {error}") from None
+        except OSError as error:
+            raise SystemExit(
+                f"multimail-server: the data folder {data} cannot be used ({error.strerror}); "
+                "choose another with MULTIMAIL_DATA."
+            ) from None
         self._stack.callback(lock.release)
         engine = EmbeddedEngine(data, find_binary(self._settings.engine))
         self._stack.push_async_callback(engine.stop)
@@ -243,6 +248,8 @@ async def _until_answering(database: Database) -> None:
         except DomainError:
             log.warning("waiting for the database to answer")
             await asyncio.sleep(1)
+        except WriteRefusedError as error:
+            raise SystemExit(f"multimail-server: the database refuses us, see MONGODB_URI: {error}") from None
         else:
             return
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import socket
 from pathlib import Path
 from typing import Literal
@@ -14,6 +15,11 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 _CLIENT_VARIABLES = frozenset({"MULTIMAIL_API_KEY", "MULTIMAIL_TARGET"})
 _PREFIX = "MULTIMAIL_"
+
+
+def _own_hostname() -> str:
+    """This host's name, in characters that SMTP takes."""
+    return re.sub(r"[^A-Za-z0-9.-]+", "-", socket.gethostname()).strip("-.") or "localhost"
 
 
 class Settings(BaseSettings):
@@ -54,7 +60,7 @@ class Settings(BaseSettings):
     smtp_port: int = Field(2525, ge=0, le=65535)
     smtp_url: SecretStr = SecretStr("")
     outbox: Path | None = None
-    hostname: str = Field(default_factory=socket.gethostname, pattern=r"^[A-Za-z0-9.-]{1,253}$")
+    hostname: str = Field(default_factory=_own_hostname, pattern=r"^[A-Za-z0-9.-]{1,253}$")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     deadline_s: float = Field(30.0, gt=0, le=600)
     max_concurrent: int = Field(1024, ge=1)
@@ -69,7 +75,7 @@ class Settings(BaseSettings):
         uri, relay = self.mongodb_uri.get_secret_value(), self.smtp_url.get_secret_value()
         if uri and not uri.startswith(("mongodb://", "mongodb+srv://")):
             raise ValueError("MONGODB_URI must begin with mongodb:// or mongodb+srv://")
-        if relay and (urlsplit(relay).scheme not in ("smtp", "smtps") or not urlsplit(relay).hostname):
+        if relay and not _is_relay(relay):
             raise ValueError("MULTIMAIL_SMTP_URL must look like smtp://user:password@host:587")
         return self
 
@@ -86,6 +92,14 @@ class Settings(BaseSettings):
                 f"gRPC listens on {self.host} without TLS: keys travel in the clear. Set MULTIMAIL_TLS_CERT and _KEY."
             ]
         return []
+
+
+def _is_relay(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("smtp", "smtps") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is no number
+        return False
 
 
 def from_environment() -> Settings:

@@ -37,6 +37,7 @@ def test_defaults() -> None:
         ("MULTIMAIL_MONGO_DRIVER", "mysql", "MULTIMAIL_MONGO_DRIVER"),
         ("MULTIMAIL_TLS_CERT", "/x.pem", "go together"),
         ("MULTIMAIL_SMTP_URL", "relay.test:25", "smtp://user:password@host:587"),
+        ("MULTIMAIL_SMTP_URL", "smtp://relay.test:port", "smtp://user:password@host:587"),
         ("MONGODB_URI", "postgres://x", "mongodb://"),
         ("MULTIMAIL_DEADLINE_S", "0", "MULTIMAIL_DEADLINE_S"),
     ],

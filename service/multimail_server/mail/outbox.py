@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from multimail_server.errors import DomainError
@@ -17,7 +18,6 @@ from multimail_server.worker import Worker
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
-    from datetime import datetime
 
     from multimail_server.mail.smtp import Carrier
     from multimail_server.storage.commit import Committer
@@ -67,7 +67,7 @@ class Outbox:
         self._process_id = process_id
         self._new_id = new_id
         self._jitter = jitter
-        self._under_way: set[asyncio.Task[None]] = set()
+        self._under_way: dict[str, asyncio.Task[None]] = {}
         self._stopping = False
         self._worker = Worker("outbox", self._step, interval_s=_POLL_S)
         self.wake = self._worker.wake
@@ -81,7 +81,7 @@ class Outbox:
         self._stopping = True
         await self._worker.stop()
         if self._under_way:
-            _, late = await asyncio.wait(self._under_way, timeout=grace_s)
+            _, late = await asyncio.wait(self._under_way.values(), timeout=grace_s)
             for task in late:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
@@ -99,7 +99,7 @@ class Outbox:
             self.wake()
 
     async def _step(self) -> bool:
-        """Leases what is due, as far as there is room, and starts to deliver it."""
+        """Starts to deliver what is due, as far as there is room."""
         room = AT_ONCE - len(self._under_way)
         if room <= 0 or self._stopping:
             return False
@@ -111,38 +111,48 @@ class Outbox:
                 {"state": state, "due_at": {"$lte": now}},
                 projection={"fence": 1},
                 sort=[("due_at", 1)],
-                limit=room,
+                limit=AT_ONCE,
             )
-        for found in due[:room]:
-            lease = await self._lease(found, now)
-            if lease is not None:
-                task = asyncio.create_task(self._deliver(lease))
-                self._under_way.add(task)
-                task.add_done_callback(self._finished)
+        for found in [each for each in due if each["_id"] not in self._under_way][:room]:
+            task = asyncio.create_task(self._deliver(found["_id"], found["fence"]))
+            self._under_way[found["_id"]] = task
+            task.add_done_callback(partial(self._finished, found["_id"]))
         return False
 
-    def _finished(self, task: asyncio.Task[None]) -> None:
-        self._under_way.discard(task)
+    def _finished(self, email_id: str, task: asyncio.Task[None]) -> None:
+        del self._under_way[email_id]
         self.wake()  # there is room for the next one
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("a delivery failed; the mail's lease runs out and it is tried again", exc_info=error)
 
-    async def _lease(self, found: Document, now: datetime) -> Document | None:
-        """The mail, ours until its lease runs out; None when another process was first."""
+    async def _deliver(self, email_id: str, fence: int) -> None:
+        """Delivers one mail; when the engine goes away before the end, hands the lease back once it answers.
+
+        That holds from the lease on: an engine that went away while it was taken may have taken it all the same.
+        """
         token = self._new_id("lease")
+        try:
+            if await self._lease(email_id, fence, token):
+                await self._to_every_recipient(email_id, token)
+        except DomainError as error:
+            log.warning("a delivery stopped, it goes on later: %s", error.message)
+            await self._insisting(lambda: self._hand_back(email_id, token))
+
+    async def _lease(self, email_id: str, fence: int, token: str) -> bool:
+        """Makes the mail ours until its lease runs out; False when somebody else was first."""
         taken = await self._database.update_one(
             "emails",
-            {"_id": found["_id"], "fence": found["fence"], "state": {"$in": ["queued", "sending"]}},
+            {"_id": email_id, "fence": fence, "state": {"$in": ["queued", "sending"]}},
             {
                 "$set": {
                     "state": "sending",
-                    "due_at": now + LEASE,
+                    "due_at": await self._database.now() + LEASE,
                     "lease": {"process": self._process_id, "token": token},
                 },
                 "$inc": {"fence": 1, "attempts": 1},
             },
         )
-        return await self._ours(found["_id"], token) if taken else None
+        return taken == 1
 
     async def _ours(self, email_id: str, token: str) -> Document | None:
         """The mail as it is now, if the lease with this token still holds."""
@@ -151,18 +161,10 @@ class Outbox:
             return rows[0]
         return None
 
-    async def _deliver(self, email: Document) -> None:
-        """Delivers one mail; when the engine goes away before the end, hands the lease back once it answers."""
-        token = email["lease"]["token"]
-        try:
-            await self._to_every_recipient(email["_id"], len(email["recipients"]), token)
-        except DomainError as error:
-            log.warning("a delivery stopped, it goes on later: %s", error.message)
-            await self._insisting(lambda: self._hand_back(email["_id"], token))
-
-    async def _to_every_recipient(self, email_id: str, count: int, token: str) -> None:
+    async def _to_every_recipient(self, email_id: str, token: str) -> None:
         """Hands the mail over to everyone who still waits, then puts it off if somebody still does."""
-        for index in range(count):
+        email = await self._ours(email_id, token)
+        for index in range(len(email["recipients"]) if email else 0):
             current = await self._ours(email_id, token)
             if current is None:  # it came to its end, or somebody else looks after it
                 return

@@ -159,7 +159,7 @@ class Boundary(grpc.aio.ServerInterceptor):
         if is_open(call.method) and handler is not None:
             return await _served(handler, _parsed(handler, raw), context)
         if self._closed is not None:
-            raise self._closed
+            raise self._closed.with_traceback(None)
         async with asyncio.timeout(self.deadline_s if left is None else None):
             caller = await self.auth.caller(call.method, metadata)
             call.key_id = caller.key_id

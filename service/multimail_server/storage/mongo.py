@@ -319,8 +319,11 @@ def connect(uri: str, database: str, *, driver: str, listeners: Sequence[Any] = 
         "socketTimeoutMS": 30_000,
         "event_listeners": list(listeners),
     }
-    if driver == "motor":
-        from motor.motor_asyncio import AsyncIOMotorClient  # noqa: PLC0415  only the driver in use is imported
+    try:
+        if driver == "motor":
+            from motor.motor_asyncio import AsyncIOMotorClient  # noqa: PLC0415  only the driver in use is imported
 
-        return Database(AsyncIOMotorClient(uri, **options), database)
-    return Database(pymongo.AsyncMongoClient(uri, **options), database)
+            return Database(AsyncIOMotorClient(uri, **options), database)
+        return Database(pymongo.AsyncMongoClient(uri, **options), database)
+    except driver_errors.ConfigurationError as error:
+        raise SystemExit(f"multimail-server: MONGODB_URI cannot be used: {error}") from None
