@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 from multimail_server import errors
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
 # What an answer shows of a contact; the log's copy and the facets stay in the database.
 PROJECTION = {"interactions": 0, "facets": 0}
 
+_REMEMBERED_S = 60.0
+_REMEMBERED_FACETS = 10_000
+_COUNTED_AT_MOST = 2_000
+
 Changed = tuple["Document", str]  # the contact, and created, updated or unchanged
 
 
@@ -39,7 +44,7 @@ class ContactStore:
         self._database = database
         self._reader = reader
         self._committer = committer
-        self._rarity: dict[str, int] = {}
+        self._rarity: dict[str, tuple[float, int]] = {}
 
     async def get(self, account: str, identifier: str) -> Document:
         """The contact with this id, or CONTACT_NOT_FOUND."""
@@ -123,15 +128,19 @@ class ContactStore:
         return search.led_by(min(counts, key=counts.__getitem__))
 
     async def _count(self, facet: str) -> int:
-        """How many contacts have the facet, counted up to a bound and remembered: a guess is enough to choose."""
-        if facet not in self._rarity:
-            if len(self._rarity) > 10_000:
-                self._rarity.clear()
-            found = await self._database.aggregate(
-                "contacts", [{"$match": {"facets": facet}}, {"$limit": 2_000}, {"$count": "n"}]
-            )
-            self._rarity[facet] = found[0]["n"] if found else 0
-        return self._rarity[facet]
+        """How many contacts have the facet, up to a bound, counted within the last minute: a guess is enough."""
+        now = asyncio.get_running_loop().time()
+        counted, count = self._rarity.get(facet, (-_REMEMBERED_S, 0))
+        if now - counted < _REMEMBERED_S:
+            return count
+        if len(self._rarity) > _REMEMBERED_FACETS:
+            self._rarity.clear()
+        found = await self._database.aggregate(
+            "contacts", [{"$match": {"facets": facet}}, {"$limit": _COUNTED_AT_MOST}, {"$count": "n"}]
+        )
+        count = found[0]["n"] if found else 0
+        self._rarity[facet] = now, count
+        return count
 
 
 def _living(contact: Document | None) -> Document:

@@ -19,6 +19,7 @@ from multimail_server.worker import Worker
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from multimail_server.mail.compose import Outgoing
     from multimail_server.mail.smtp import Carrier
     from multimail_server.storage.commit import Committer
     from multimail_server.storage.documents import Document, Draft
@@ -197,19 +198,12 @@ class Outbox:
     async def _hand_over(self, email: Document, index: int, token: str) -> None:
         """One recipient, one transaction, one outcome on disk."""
         outgoing = email_rules.outgoing(email)
-        recipient = email["recipients"][index]
-        carrier = await self._carrier_for(recipient["key"])
         try:
-            async with asyncio.timeout(_HAND_OVER_S):
-                outcome = await carrier.deliver(
-                    sender=outgoing.from_address,
-                    recipient=recipient["address"],
-                    message=compose(outgoing),
-                    smtputf8=needs_smtputf8(outgoing) or not recipient["address"].isascii(),
-                    before_dot=lambda: self._mark_dot(email["_id"], index, token),
-                )
-        except TimeoutError:
-            outcome = Outcome("in_doubt", "the mail server took too long")
+            message = compose(outgoing)
+        except DomainError as error:  # it was composed once before it was accepted, so this never happens unless we err
+            outcome = Outcome("failed", error.message)
+        else:
+            outcome = await self._carry(email, index, token, outgoing, message)
 
         def record(draft: Draft, current: Document) -> Document:
             if current["recipients"][index]["state"] != "pending":
@@ -217,6 +211,22 @@ class Outbox:
             return email_rules.with_outcome(current, index, outcome.state, outcome.response, draft.now)
 
         await self._insisting(lambda: self._settle(email, token, record))
+
+    async def _carry(self, email: Document, index: int, token: str, outgoing: Outgoing, message: bytes) -> Outcome:
+        """How the carrier fared with one recipient."""
+        recipient = email["recipients"][index]
+        carrier = await self._carrier_for(recipient["key"])
+        try:
+            async with asyncio.timeout(_HAND_OVER_S):
+                return await carrier.deliver(
+                    sender=outgoing.from_address,
+                    recipient=recipient["address"],
+                    message=message,
+                    smtputf8=needs_smtputf8(outgoing) or not recipient["address"].isascii(),
+                    before_dot=lambda: self._mark_dot(email["_id"], index, token),
+                )
+        except TimeoutError:
+            return Outcome("in_doubt", "the mail server took too long")
 
     async def _mark_dot(self, email_id: str, index: int, token: str) -> bool:
         """Puts the dot mark on disk; False when the recipient no longer waits, or the lease is lost.
