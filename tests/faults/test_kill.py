@@ -105,6 +105,27 @@ async def serving(folder: Path, **environment: str) -> AsyncIterator[Server]:
             await server.stop()
 
 
+async def test_scrubbing_survives_a_kill(tmp_path: Path) -> None:
+    """An erasure whose mail was not scrubbed yet when the service was killed is finished by the next start."""
+    async with serving(tmp_path) as server:
+        async with server.client() as client:
+            await client.mailboxes.create(email="box@kill.test")
+            sent = await client.send_email(
+                from_mailbox="box@kill.test", to="gone@out.test", subject="s", body="private"
+            )
+            await client.contacts.delete(email="gone@out.test")
+        await server.kill()
+        await server.start()
+        async with server.client() as client:
+            for _ in range(100):
+                mail = await client.get_email(sent.id)
+                if not mail.body:
+                    break
+                await asyncio.sleep(0.1)
+            assert ("", "", []) == (mail.body, mail.subject, mail.to)
+            assert "gone" not in repr(mail)
+
+
 async def test_life_of_a_service(tmp_path: Path) -> None:
     """It prints a ready key, keeps it over kill -9, finds engine and data again, refuses a second, leaves nothing."""
     server = Server(tmp_path)

@@ -416,6 +416,8 @@ async def test_relay_outcomes(engine_uri: str, tmp_path: Any) -> None:
         tried = await until(lambda: client.get_email(waiting.id), lambda mail: mail.recipients[0].response != "")
         await until(lambda: client.get_email(waiting.id), lambda mail: mail.state == "queued")
         assert (tried.recipients[0].state, tried.recipients[0].response) == ("pending", "451 4.2.1 try later")
+        await client.contacts.delete(email="later-on@b.test")
+        assert (await client.get_email(waiting.id)).state == "cancelled"
         from multimail_server.mail.mime import parse_mail
 
         mail = parse_mail(relay.taken[0][1])
