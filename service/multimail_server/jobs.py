@@ -75,5 +75,8 @@ def _needs(job: Document, ids: Sequence[str]) -> list[Need]:
 
 
 def _forget(draft: Draft, job: Document) -> None:
-    draft.delete("jobs", job["_id"])
-    draft.notify("emails_adopted", shown=False, contact=job["contact"])
+    """Takes the note away, unless it is another one by now: for mail that came after the contact was erased."""
+    note = draft.get("jobs", job["_id"])
+    if note is not None and note["contact"] == job["contact"]:
+        draft.delete("jobs", job["_id"])
+        draft.notify("emails_adopted", shown=False, contact=job["contact"])

@@ -122,6 +122,8 @@ def scrub(draft: Draft, job: Document, ids: Sequence[str]) -> None:
 
 def finish(draft: Draft, job: Document) -> None:
     """Closes the erasure: nothing names the person any more."""
+    if draft.get("jobs", job["_id"]) is None:  # another process was first
+        return
     erasure = draft.get("erasures", job["erasure"])
     if erasure is not None:
         draft.put("erasures", erasure | {"done": True})

@@ -135,6 +135,8 @@ class Process:
                 await self._bury()
             except DomainError:
                 log.warning("no heartbeat: the database does not answer")
+            except Exception:  # whatever it is, a process without a heartbeat would be taken for dead
+                log.exception("a heartbeat failed; trying again")
 
     async def _bury(self) -> None:
         """Ends the sessions of processes that are dead, has their work taken over, and forgets them."""
