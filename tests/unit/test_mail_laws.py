@@ -29,6 +29,8 @@ def outgoing(subject: str = "s", text: str = "t", name: str = "", to: tuple[str,
 @given(LINES, BODIES, LINES)
 @example("=?utf-8?q?hello?=", ".\n..\nFrom x\n", 'A "quoted" <b@c.test>')
 @example("x" * 990, "y" * 5000, "")
+@example("a\xa0\xa0b", "", "0000000\xa0\xa0\xa0𐀀𐀀 :")
+@example("", "", 'back\\slash "q" , ; <x@y.test>')
 @example("日本語" * 60, "é" * 2000, "Müller, Jörg")
 def test_composed_mail_reads_back(subject: str, text: str, name: str) -> None:
     """Subject, text and name come out as they went in; the headers are exactly those that were meant."""
@@ -47,6 +49,18 @@ def test_composed_mail_reads_back(subject: str, text: str, name: str) -> None:
     assert sorted(names) == sorted(message_from_bytes(data).keys())
     assert max(len(line) for line in data.split(b"\r\n")) <= 998
     assert data == compose(outgoing(subject, text, name)), "the same every time"
+
+
+def test_long_message_ids_stay_as_they_are() -> None:
+    """Message-IDs as long as some mail systems make them stand in the headers as they came, one to a line."""
+    ids = tuple(f"<{'A' * 110}{n}@{'b' * 40}.prod.outlook.test>" for n in range(3))
+    mail = Outgoing("a@x.test", "", ("b@y.test",), "s", "t", ids[2], NOW, in_reply_to=ids[1], references=ids[:2])
+    lines = compose(mail).split(b"\r\n")
+    assert b"Message-ID: " + ids[2].encode() in lines
+    assert b"In-Reply-To: " + ids[1].encode() in lines
+    place = lines.index(b"References: " + ids[0].encode())
+    assert b" " + ids[1].encode() == lines[place + 1]
+    assert (ids[1], ids[:2]) == (parse_mail(compose(mail)).in_reply_to, parse_mail(compose(mail)).references)
 
 
 @settings(max_examples=300, deadline=None)
