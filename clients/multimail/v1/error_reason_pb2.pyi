@@ -3,16 +3,19 @@
 isort:skip_file
 """
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
 import typing as _typing
 
-if sys.version_info >= (3, 10):
-    from typing import TypeAlias as _TypeAlias
+if sys.version_info >= (3, 11):
+    from typing import TypeAlias as _TypeAlias, Never as _Never
 else:
-    from typing_extensions import TypeAlias as _TypeAlias
+    from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
@@ -111,7 +114,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
         {"reason": "MODE_FORBIDS", "domain": "multimail", "metadata": {"oversight_mode": "read_only"}}
     """
     ERROR_REASON_MODE_NOT_AVAILABLE: _ErrorReason.ValueType  # 18
-    """This oversight mode cannot be had in this version; nothing was sent. FAILED_PRECONDITION.
+    """This oversight mode cannot be had; only versions before 0.2 say so. FAILED_PRECONDITION.
 
         {"reason": "MODE_NOT_AVAILABLE", "domain": "multimail", "metadata": {"oversight_mode": "gated_send"}}
     """
@@ -155,6 +158,50 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """Something went wrong inside; the log has the details under the request id. INTERNAL.
 
         {"reason": "INTERNAL", "domain": "multimail", "metadata": {"request_id": "01KAV7ZJ2J5X8B0Q4T9M3N6P7R"}}
+    """
+    ERROR_REASON_GUARD_REFUSED: _ErrorReason.ValueType  # 28
+    """The guard refused the send; nothing was sent. `rule` is the guard's field that refused. The earlier mail that
+    stands in the way, its thread and its agent are named where there is one, and when to come back where that can be
+    told (a RetryInfo beside it). FAILED_PRECONDITION.
+
+        {"reason": "GUARD_REFUSED", "domain": "multimail",
+         "metadata": {"rule": "not_contacted_within", "email_id": "email_01KAV7ZJ2J5X8B0Q4T9M3N6P7R",
+          "thread_id": "thread_01KAV7ZJ2J5X8B0Q4T9M3N6P7R", "agent": "sales-2", "retry_time": "2026-03-20T09:30:00Z"}}
+    """
+    ERROR_REASON_SUPPRESSED: _ErrorReason.ValueType  # 29
+    """A recipient's address is suppressed; nothing was sent. FAILED_PRECONDITION.
+
+        {"reason": "SUPPRESSED", "domain": "multimail", "metadata": {"field": "to[0]", "suppression": "bounced"}}
+    """
+    ERROR_REASON_CONVERSATION_TOO_FAST: _ErrorReason.ValueType  # 30
+    """The conversation goes faster than people write: mail loops end so. `scope` is `thread` (mails of ours in one
+    thread) or `pair` (mails from one mailbox to one person), counted over an hour; a RetryInfo beside it.
+    RESOURCE_EXHAUSTED.
+
+        {"reason": "CONVERSATION_TOO_FAST", "domain": "multimail",
+         "metadata": {"scope": "thread", "limit": "30", "thread_id": "thread_01KAV7ZJ2J5X8B0Q4T9M3N6P7R"}}
+    """
+    ERROR_REASON_CONTENT_CHANGED: _ErrorReason.ValueType  # 31
+    """The mail is not what was decided about: its content changed. Read it again, then decide again.
+    FAILED_PRECONDITION.
+
+        {"reason": "CONTENT_CHANGED", "domain": "multimail", "metadata": {"content_sha256": "9f86d081884c7d65"}}
+    """
+    ERROR_REASON_POSITION_TOO_OLD: _ErrorReason.ValueType  # 32
+    """What came after this number is no longer kept whole: read the resources anew, then follow from `oldest_seq`.
+    FAILED_PRECONDITION.
+
+        {"reason": "POSITION_TOO_OLD", "domain": "multimail", "metadata": {"oldest_seq": "4711"}}
+    """
+    ERROR_REASON_SUPPRESSION_NOT_FOUND: _ErrorReason.ValueType  # 33
+    """The address is not suppressed. NOT_FOUND.
+
+        {"reason": "SUPPRESSION_NOT_FOUND", "domain": "multimail", "metadata": {}}
+    """
+    ERROR_REASON_ATTACHMENT_NOT_FOUND: _ErrorReason.ValueType  # 34
+    """The mail has no such attachment. NOT_FOUND.
+
+        {"reason": "ATTACHMENT_NOT_FOUND", "domain": "multimail", "metadata": {}}
     """
     ERROR_REASON_METHOD_UNKNOWN: _ErrorReason.ValueType  # 27
     """The service does not know this call. UNIMPLEMENTED.
@@ -256,7 +303,7 @@ ERROR_REASON_MODE_FORBIDS: ErrorReason.ValueType  # 17
     {"reason": "MODE_FORBIDS", "domain": "multimail", "metadata": {"oversight_mode": "read_only"}}
 """
 ERROR_REASON_MODE_NOT_AVAILABLE: ErrorReason.ValueType  # 18
-"""This oversight mode cannot be had in this version; nothing was sent. FAILED_PRECONDITION.
+"""This oversight mode cannot be had; only versions before 0.2 say so. FAILED_PRECONDITION.
 
     {"reason": "MODE_NOT_AVAILABLE", "domain": "multimail", "metadata": {"oversight_mode": "gated_send"}}
 """
@@ -301,9 +348,105 @@ ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 26
 
     {"reason": "INTERNAL", "domain": "multimail", "metadata": {"request_id": "01KAV7ZJ2J5X8B0Q4T9M3N6P7R"}}
 """
+ERROR_REASON_GUARD_REFUSED: ErrorReason.ValueType  # 28
+"""The guard refused the send; nothing was sent. `rule` is the guard's field that refused. The earlier mail that
+stands in the way, its thread and its agent are named where there is one, and when to come back where that can be
+told (a RetryInfo beside it). FAILED_PRECONDITION.
+
+    {"reason": "GUARD_REFUSED", "domain": "multimail",
+     "metadata": {"rule": "not_contacted_within", "email_id": "email_01KAV7ZJ2J5X8B0Q4T9M3N6P7R",
+      "thread_id": "thread_01KAV7ZJ2J5X8B0Q4T9M3N6P7R", "agent": "sales-2", "retry_time": "2026-03-20T09:30:00Z"}}
+"""
+ERROR_REASON_SUPPRESSED: ErrorReason.ValueType  # 29
+"""A recipient's address is suppressed; nothing was sent. FAILED_PRECONDITION.
+
+    {"reason": "SUPPRESSED", "domain": "multimail", "metadata": {"field": "to[0]", "suppression": "bounced"}}
+"""
+ERROR_REASON_CONVERSATION_TOO_FAST: ErrorReason.ValueType  # 30
+"""The conversation goes faster than people write: mail loops end so. `scope` is `thread` (mails of ours in one
+thread) or `pair` (mails from one mailbox to one person), counted over an hour; a RetryInfo beside it.
+RESOURCE_EXHAUSTED.
+
+    {"reason": "CONVERSATION_TOO_FAST", "domain": "multimail",
+     "metadata": {"scope": "thread", "limit": "30", "thread_id": "thread_01KAV7ZJ2J5X8B0Q4T9M3N6P7R"}}
+"""
+ERROR_REASON_CONTENT_CHANGED: ErrorReason.ValueType  # 31
+"""The mail is not what was decided about: its content changed. Read it again, then decide again.
+FAILED_PRECONDITION.
+
+    {"reason": "CONTENT_CHANGED", "domain": "multimail", "metadata": {"content_sha256": "9f86d081884c7d65"}}
+"""
+ERROR_REASON_POSITION_TOO_OLD: ErrorReason.ValueType  # 32
+"""What came after this number is no longer kept whole: read the resources anew, then follow from `oldest_seq`.
+FAILED_PRECONDITION.
+
+    {"reason": "POSITION_TOO_OLD", "domain": "multimail", "metadata": {"oldest_seq": "4711"}}
+"""
+ERROR_REASON_SUPPRESSION_NOT_FOUND: ErrorReason.ValueType  # 33
+"""The address is not suppressed. NOT_FOUND.
+
+    {"reason": "SUPPRESSION_NOT_FOUND", "domain": "multimail", "metadata": {}}
+"""
+ERROR_REASON_ATTACHMENT_NOT_FOUND: ErrorReason.ValueType  # 34
+"""The mail has no such attachment. NOT_FOUND.
+
+    {"reason": "ATTACHMENT_NOT_FOUND", "domain": "multimail", "metadata": {}}
+"""
 ERROR_REASON_METHOD_UNKNOWN: ErrorReason.ValueType  # 27
 """The service does not know this call. UNIMPLEMENTED.
 
     {"reason": "METHOD_UNKNOWN", "domain": "multimail", "metadata": {}}
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
+
+@_typing.final
+class Refusal(_message.Message):
+    """Why one row of a batch failed: what the ErrorInfo and the status of a call of its own would say."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class MetadataEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    REASON_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    METADATA_FIELD_NUMBER: _builtins.int
+    reason: Global___ErrorReason.ValueType
+    """The reason."""
+    message: _builtins.str
+    """One sentence for a person."""
+    @_builtins.property
+    def metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Facts that go with the reason, as in ErrorInfo.metadata."""
+
+    def __init__(
+        self,
+        *,
+        reason: Global___ErrorReason.ValueType = ...,
+        message: _builtins.str = ...,
+        metadata: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["message", b"message", "metadata", b"metadata", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Refusal: _TypeAlias = Refusal  # noqa: Y015

@@ -5,6 +5,7 @@ Mailboxes, mails, conversations, and the notifications that let people audit the
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
@@ -33,11 +34,11 @@ class _OversightModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Oversig
     OVERSIGHT_MODE_MONITORED: _OversightMode.ValueType  # 2
     """Acts at once and shows every act in the notifications."""
     OVERSIGHT_MODE_GATED_SEND: _OversightMode.ValueType  # 3
-    """Outbound mail waits for a person. Not available in this version: FAILED_PRECONDITION, reason
-    MODE_NOT_AVAILABLE.
-    """
+    """Outbound mail is HELD until a key with the scope `oversight` approves it."""
     OVERSIGHT_MODE_GATED_ALL: _OversightMode.ValueType  # 4
-    """Outbound and inbound mail wait for a person. Not available in this version, as GATED_SEND."""
+    """Outbound mail as GATED_SEND; inbound mail is HELD too, and hidden from every key without `oversight` until it is
+    approved.
+    """
     OVERSIGHT_MODE_READ_ONLY: _OversightMode.ValueType  # 5
     """Mail arrives and can be read; sending is FAILED_PRECONDITION, reason MODE_FORBIDS."""
 
@@ -51,11 +52,11 @@ OVERSIGHT_MODE_AUTONOMOUS: OversightMode.ValueType  # 1
 OVERSIGHT_MODE_MONITORED: OversightMode.ValueType  # 2
 """Acts at once and shows every act in the notifications."""
 OVERSIGHT_MODE_GATED_SEND: OversightMode.ValueType  # 3
-"""Outbound mail waits for a person. Not available in this version: FAILED_PRECONDITION, reason
-MODE_NOT_AVAILABLE.
-"""
+"""Outbound mail is HELD until a key with the scope `oversight` approves it."""
 OVERSIGHT_MODE_GATED_ALL: OversightMode.ValueType  # 4
-"""Outbound and inbound mail wait for a person. Not available in this version, as GATED_SEND."""
+"""Outbound mail as GATED_SEND; inbound mail is HELD too, and hidden from every key without `oversight` until it is
+approved.
+"""
 OVERSIGHT_MODE_READ_ONLY: OversightMode.ValueType  # 5
 """Mail arrives and can be read; sending is FAILED_PRECONDITION, reason MODE_FORBIDS."""
 Global___OversightMode: _TypeAlias = OversightMode  # noqa: Y015
@@ -103,11 +104,17 @@ class _EmailStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EmailState
     EMAIL_STATE_CANCELLED: _EmailState.ValueType  # 5
     """Stopped before it left."""
     EMAIL_STATE_EXPIRED: _EmailState.ValueType  # 6
-    """Could not be handed over within 48 hours."""
+    """Could not be handed over within 48 hours, or waited for a person longer than the mailbox allows."""
     EMAIL_STATE_IN_DOUBT: _EmailState.ValueType  # 7
-    """May or may not have been handed over; it is never tried again by itself."""
+    """May or may not have been handed over; it is never tried again by itself. MailService.ResolveEmail ends the doubt."""
     EMAIL_STATE_RECEIVED: _EmailState.ValueType  # 8
     """Arrived."""
+    EMAIL_STATE_HELD: _EmailState.ValueType  # 9
+    """Waits for a person; see MailService.ApproveEmails. Nobody has been written to yet."""
+    EMAIL_STATE_SCHEDULED: _EmailState.ValueType  # 10
+    """Waits for its time; see SendEmailRequest.send_time. Nobody has been written to yet."""
+    EMAIL_STATE_REJECTED: _EmailState.ValueType  # 11
+    """A person refused it; see Email.decision."""
 
 class EmailState(_EmailState, metaclass=_EmailStateEnumTypeWrapper):
     """Where a mail stands."""
@@ -125,12 +132,70 @@ EMAIL_STATE_FAILED: EmailState.ValueType  # 4
 EMAIL_STATE_CANCELLED: EmailState.ValueType  # 5
 """Stopped before it left."""
 EMAIL_STATE_EXPIRED: EmailState.ValueType  # 6
-"""Could not be handed over within 48 hours."""
+"""Could not be handed over within 48 hours, or waited for a person longer than the mailbox allows."""
 EMAIL_STATE_IN_DOUBT: EmailState.ValueType  # 7
-"""May or may not have been handed over; it is never tried again by itself."""
+"""May or may not have been handed over; it is never tried again by itself. MailService.ResolveEmail ends the doubt."""
 EMAIL_STATE_RECEIVED: EmailState.ValueType  # 8
 """Arrived."""
+EMAIL_STATE_HELD: EmailState.ValueType  # 9
+"""Waits for a person; see MailService.ApproveEmails. Nobody has been written to yet."""
+EMAIL_STATE_SCHEDULED: EmailState.ValueType  # 10
+"""Waits for its time; see SendEmailRequest.send_time. Nobody has been written to yet."""
+EMAIL_STATE_REJECTED: EmailState.ValueType  # 11
+"""A person refused it; see Email.decision."""
 Global___EmailState: _TypeAlias = EmailState  # noqa: Y015
+
+class _InDoubtPolicy:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _InDoubtPolicyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_InDoubtPolicy.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    IN_DOUBT_POLICY_UNSPECIFIED: _InDoubtPolicy.ValueType  # 0
+    """In a request: unchanged, or RETRY for a new mailbox. Never sent back."""
+    IN_DOUBT_POLICY_RETRY: _InDoubtPolicy.ValueType  # 1
+    """It is handed over again with the same Message-ID, by which most mail servers tell the second from the first."""
+    IN_DOUBT_POLICY_HOLD: _InDoubtPolicy.ValueType  # 2
+    """It is IN_DOUBT and stays so until somebody calls MailService.ResolveEmail."""
+
+class InDoubtPolicy(_InDoubtPolicy, metaclass=_InDoubtPolicyEnumTypeWrapper):
+    """What happens to a mail when the service or the connection died between the end of its content and the answer."""
+
+IN_DOUBT_POLICY_UNSPECIFIED: InDoubtPolicy.ValueType  # 0
+"""In a request: unchanged, or RETRY for a new mailbox. Never sent back."""
+IN_DOUBT_POLICY_RETRY: InDoubtPolicy.ValueType  # 1
+"""It is handed over again with the same Message-ID, by which most mail servers tell the second from the first."""
+IN_DOUBT_POLICY_HOLD: InDoubtPolicy.ValueType  # 2
+"""It is IN_DOUBT and stays so until somebody calls MailService.ResolveEmail."""
+Global___InDoubtPolicy: _TypeAlias = InDoubtPolicy  # noqa: Y015
+
+class _RecipientKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _RecipientKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RecipientKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    RECIPIENT_KIND_UNSPECIFIED: _RecipientKind.ValueType  # 0
+    """Never sent."""
+    RECIPIENT_KIND_TO: _RecipientKind.ValueType  # 1
+    """In To."""
+    RECIPIENT_KIND_CC: _RecipientKind.ValueType  # 2
+    """In Cc."""
+    RECIPIENT_KIND_BCC: _RecipientKind.ValueType  # 3
+    """In no header."""
+
+class RecipientKind(_RecipientKind, metaclass=_RecipientKindEnumTypeWrapper):
+    """Where a recipient's address stands in the mail."""
+
+RECIPIENT_KIND_UNSPECIFIED: RecipientKind.ValueType  # 0
+"""Never sent."""
+RECIPIENT_KIND_TO: RecipientKind.ValueType  # 1
+"""In To."""
+RECIPIENT_KIND_CC: RecipientKind.ValueType  # 2
+"""In Cc."""
+RECIPIENT_KIND_BCC: RecipientKind.ValueType  # 3
+"""In no header."""
+Global___RecipientKind: _TypeAlias = RecipientKind  # noqa: Y015
 
 class _RecipientState:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -150,6 +215,12 @@ class _RecipientStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Recipi
     """May or may not have been handed over."""
     RECIPIENT_STATE_CANCELLED: _RecipientState.ValueType  # 5
     """Stopped before it left."""
+    RECIPIENT_STATE_DELIVERED: _RecipientState.ValueType  # 6
+    """Reported as delivered; see MailService.IngestEvent."""
+    RECIPIENT_STATE_BOUNCED: _RecipientState.ValueType  # 7
+    """Reported as undeliverable for good."""
+    RECIPIENT_STATE_COMPLAINED: _RecipientState.ValueType  # 8
+    """The person reported it as spam."""
 
 class RecipientState(_RecipientState, metaclass=_RecipientStateEnumTypeWrapper):
     """How one recipient of an outbound mail stands."""
@@ -166,7 +237,109 @@ RECIPIENT_STATE_IN_DOUBT: RecipientState.ValueType  # 4
 """May or may not have been handed over."""
 RECIPIENT_STATE_CANCELLED: RecipientState.ValueType  # 5
 """Stopped before it left."""
+RECIPIENT_STATE_DELIVERED: RecipientState.ValueType  # 6
+"""Reported as delivered; see MailService.IngestEvent."""
+RECIPIENT_STATE_BOUNCED: RecipientState.ValueType  # 7
+"""Reported as undeliverable for good."""
+RECIPIENT_STATE_COMPLAINED: RecipientState.ValueType  # 8
+"""The person reported it as spam."""
 Global___RecipientState: _TypeAlias = RecipientState  # noqa: Y015
+
+class _EmailKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _EmailKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EmailKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    EMAIL_KIND_UNSPECIFIED: _EmailKind.ValueType  # 0
+    """Never sent."""
+    EMAIL_KIND_PERSONAL: _EmailKind.ValueType  # 1
+    """Written by somebody, as far as can be told."""
+    EMAIL_KIND_AUTO_REPLY: _EmailKind.ValueType  # 2
+    """An automatic answer, such as an absence note (RFC 3834), or bulk mail."""
+    EMAIL_KIND_DELIVERY_STATUS: _EmailKind.ValueType  # 3
+    """A report about the delivery of a mail of ours (RFC 3464)."""
+    EMAIL_KIND_UNSUBSCRIBE: _EmailKind.ValueType  # 4
+    """An answer to the List-Unsubscribe address of a mail of ours."""
+
+class EmailKind(_EmailKind, metaclass=_EmailKindEnumTypeWrapper):
+    """What kind of mail it is."""
+
+EMAIL_KIND_UNSPECIFIED: EmailKind.ValueType  # 0
+"""Never sent."""
+EMAIL_KIND_PERSONAL: EmailKind.ValueType  # 1
+"""Written by somebody, as far as can be told."""
+EMAIL_KIND_AUTO_REPLY: EmailKind.ValueType  # 2
+"""An automatic answer, such as an absence note (RFC 3834), or bulk mail."""
+EMAIL_KIND_DELIVERY_STATUS: EmailKind.ValueType  # 3
+"""A report about the delivery of a mail of ours (RFC 3464)."""
+EMAIL_KIND_UNSUBSCRIBE: EmailKind.ValueType  # 4
+"""An answer to the List-Unsubscribe address of a mail of ours."""
+Global___EmailKind: _TypeAlias = EmailKind  # noqa: Y015
+
+class _DeliveryEventType:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _DeliveryEventTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DeliveryEventType.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    DELIVERY_EVENT_TYPE_UNSPECIFIED: _DeliveryEventType.ValueType  # 0
+    """Never sent."""
+    DELIVERY_EVENT_TYPE_DELIVERED: _DeliveryEventType.ValueType  # 1
+    """It is in the person's mailbox."""
+    DELIVERY_EVENT_TYPE_BOUNCED: _DeliveryEventType.ValueType  # 2
+    """It came back."""
+    DELIVERY_EVENT_TYPE_COMPLAINED: _DeliveryEventType.ValueType  # 3
+    """The person reported it as spam."""
+    DELIVERY_EVENT_TYPE_OPENED: _DeliveryEventType.ValueType  # 4
+    """It was opened, as far as can be told."""
+
+class DeliveryEventType(_DeliveryEventType, metaclass=_DeliveryEventTypeEnumTypeWrapper):
+    """What can be reported about a mail after it was handed over."""
+
+DELIVERY_EVENT_TYPE_UNSPECIFIED: DeliveryEventType.ValueType  # 0
+"""Never sent."""
+DELIVERY_EVENT_TYPE_DELIVERED: DeliveryEventType.ValueType  # 1
+"""It is in the person's mailbox."""
+DELIVERY_EVENT_TYPE_BOUNCED: DeliveryEventType.ValueType  # 2
+"""It came back."""
+DELIVERY_EVENT_TYPE_COMPLAINED: DeliveryEventType.ValueType  # 3
+"""The person reported it as spam."""
+DELIVERY_EVENT_TYPE_OPENED: DeliveryEventType.ValueType  # 4
+"""It was opened, as far as can be told."""
+Global___DeliveryEventType: _TypeAlias = DeliveryEventType  # noqa: Y015
+
+class _SuppressionReason:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _SuppressionReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SuppressionReason.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SUPPRESSION_REASON_UNSPECIFIED: _SuppressionReason.ValueType  # 0
+    """Never sent."""
+    SUPPRESSION_REASON_MANUAL: _SuppressionReason.ValueType  # 1
+    """Somebody added it."""
+    SUPPRESSION_REASON_UNSUBSCRIBED: _SuppressionReason.ValueType  # 2
+    """The person unsubscribed."""
+    SUPPRESSION_REASON_BOUNCED: _SuppressionReason.ValueType  # 3
+    """Mail to it came back for good."""
+    SUPPRESSION_REASON_COMPLAINED: _SuppressionReason.ValueType  # 4
+    """The person reported mail as spam."""
+
+class SuppressionReason(_SuppressionReason, metaclass=_SuppressionReasonEnumTypeWrapper):
+    """Why an address is suppressed."""
+
+SUPPRESSION_REASON_UNSPECIFIED: SuppressionReason.ValueType  # 0
+"""Never sent."""
+SUPPRESSION_REASON_MANUAL: SuppressionReason.ValueType  # 1
+"""Somebody added it."""
+SUPPRESSION_REASON_UNSUBSCRIBED: SuppressionReason.ValueType  # 2
+"""The person unsubscribed."""
+SUPPRESSION_REASON_BOUNCED: SuppressionReason.ValueType  # 3
+"""Mail to it came back for good."""
+SUPPRESSION_REASON_COMPLAINED: SuppressionReason.ValueType  # 4
+"""The person reported mail as spam."""
+Global___SuppressionReason: _TypeAlias = SuppressionReason  # noqa: Y015
 
 class _NotificationType:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -198,6 +371,22 @@ class _NotificationTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Noti
     """An agent read a mail for the first time."""
     NOTIFICATION_TYPE_EMAILS_SCRUBBED: _NotificationType.ValueType  # 11
     """An erased person's mail was scrubbed."""
+    NOTIFICATION_TYPE_EMAIL_HELD: _NotificationType.ValueType  # 12
+    """A mail waits for a person."""
+    NOTIFICATION_TYPE_EMAIL_SCHEDULED: _NotificationType.ValueType  # 13
+    """A mail waits for its time."""
+    NOTIFICATION_TYPE_EMAIL_APPROVED: _NotificationType.ValueType  # 14
+    """A person approved a held mail."""
+    NOTIFICATION_TYPE_EMAIL_UPDATED: _NotificationType.ValueType  # 15
+    """The content of a held or scheduled mail changed."""
+    NOTIFICATION_TYPE_SEND_REFUSED: _NotificationType.ValueType  # 16
+    """A send was refused by its guard, a suppression or a rate; see `rule`. Nothing else changed."""
+    NOTIFICATION_TYPE_EMAIL_EVENT: _NotificationType.ValueType  # 17
+    """Something was reported about the delivery of a mail."""
+    NOTIFICATION_TYPE_SUPPRESSION_ADDED: _NotificationType.ValueType  # 18
+    """An address was suppressed."""
+    NOTIFICATION_TYPE_SUPPRESSION_REMOVED: _NotificationType.ValueType  # 19
+    """An address may be written to again."""
 
 class NotificationType(_NotificationType, metaclass=_NotificationTypeEnumTypeWrapper):
     """What a notification is about."""
@@ -226,6 +415,22 @@ NOTIFICATION_TYPE_EMAIL_READ: NotificationType.ValueType  # 10
 """An agent read a mail for the first time."""
 NOTIFICATION_TYPE_EMAILS_SCRUBBED: NotificationType.ValueType  # 11
 """An erased person's mail was scrubbed."""
+NOTIFICATION_TYPE_EMAIL_HELD: NotificationType.ValueType  # 12
+"""A mail waits for a person."""
+NOTIFICATION_TYPE_EMAIL_SCHEDULED: NotificationType.ValueType  # 13
+"""A mail waits for its time."""
+NOTIFICATION_TYPE_EMAIL_APPROVED: NotificationType.ValueType  # 14
+"""A person approved a held mail."""
+NOTIFICATION_TYPE_EMAIL_UPDATED: NotificationType.ValueType  # 15
+"""The content of a held or scheduled mail changed."""
+NOTIFICATION_TYPE_SEND_REFUSED: NotificationType.ValueType  # 16
+"""A send was refused by its guard, a suppression or a rate; see `rule`. Nothing else changed."""
+NOTIFICATION_TYPE_EMAIL_EVENT: NotificationType.ValueType  # 17
+"""Something was reported about the delivery of a mail."""
+NOTIFICATION_TYPE_SUPPRESSION_ADDED: NotificationType.ValueType  # 18
+"""An address was suppressed."""
+NOTIFICATION_TYPE_SUPPRESSION_REMOVED: NotificationType.ValueType  # 19
+"""An address may be written to again."""
 Global___NotificationType: _TypeAlias = NotificationType  # noqa: Y015
 
 @_typing.final
@@ -242,6 +447,10 @@ class Mailbox(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     DELETE_TIME_FIELD_NUMBER: _builtins.int
+    HOLD_FIRST_CONTACT_FIELD_NUMBER: _builtins.int
+    ALLOW_LIST_FIELD_NUMBER: _builtins.int
+    APPROVAL_TTL_FIELD_NUMBER: _builtins.int
+    IN_DOUBT_POLICY_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """The mailbox's id, `mbx_` and 26 characters."""
     email: _builtins.str
@@ -252,6 +461,10 @@ class Mailbox(_message.Message):
     """How closely people watch it."""
     etag: _builtins.str
     """Changes with every change of the mailbox."""
+    hold_first_contact: _builtins.bool
+    """Whether the first mail to a person waits for approval, whatever the mode; later ones go."""
+    in_doubt_policy: Global___InDoubtPolicy.ValueType
+    """What happens to a mail of which nobody can tell whether it was handed over."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it was made."""
@@ -264,6 +477,14 @@ class Mailbox(_message.Message):
     def delete_time(self) -> _timestamp_pb2.Timestamp:
         """When it was deleted; absent while it lives. A deleted mailbox is still readable by id."""
 
+    @_builtins.property
+    def allow_list(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Addresses and domains to which mail goes without approval. It takes effect when every recipient is in it."""
+
+    @_builtins.property
+    def approval_ttl(self) -> _duration_pb2.Duration:
+        """How long held mail waits for a person before it is EXPIRED."""
+
     def __init__(
         self,
         *,
@@ -275,10 +496,14 @@ class Mailbox(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
         delete_time: _timestamp_pb2.Timestamp | None = ...,
+        hold_first_contact: _builtins.bool = ...,
+        allow_list: _abc.Iterable[_builtins.str] | None = ...,
+        approval_ttl: _duration_pb2.Duration | None = ...,
+        in_doubt_policy: Global___InDoubtPolicy.ValueType = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "delete_time", b"delete_time", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["approval_ttl", b"approval_ttl", "create_time", b"create_time", "delete_time", b"delete_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "delete_time", b"delete_time", "display_name", b"display_name", "email", b"email", "etag", b"etag", "id", b"id", "oversight_mode", b"oversight_mode", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_list", b"allow_list", "approval_ttl", b"approval_ttl", "create_time", b"create_time", "delete_time", b"delete_time", "display_name", b"display_name", "email", b"email", "etag", b"etag", "hold_first_contact", b"hold_first_contact", "id", b"id", "in_doubt_policy", b"in_doubt_policy", "oversight_mode", b"oversight_mode", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -295,6 +520,8 @@ class Recipient(_message.Message):
     STATE_FIELD_NUMBER: _builtins.int
     RESPONSE_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    OPEN_TIME_FIELD_NUMBER: _builtins.int
     address: _builtins.str
     """The address as given; empty once the person was erased."""
     contact_id: _builtins.str
@@ -303,9 +530,15 @@ class Recipient(_message.Message):
     """How it stands."""
     response: _builtins.str
     """What the mail server last said, such as `550 5.1.1 no such user`; text from outside."""
+    kind: Global___RecipientKind.ValueType
+    """Where the address stands."""
     @_builtins.property
     def update_time(self) -> _timestamp_pb2.Timestamp:
         """When the state last changed."""
+
+    @_builtins.property
+    def open_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was first reported as opened; absent before."""
 
     def __init__(
         self,
@@ -315,10 +548,12 @@ class Recipient(_message.Message):
         state: Global___RecipientState.ValueType = ...,
         response: _builtins.str = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
+        kind: Global___RecipientKind.ValueType = ...,
+        open_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["open_time", b"open_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "contact_id", b"contact_id", "response", b"response", "state", b"state", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "contact_id", b"contact_id", "kind", b"kind", "open_time", b"open_time", "response", b"response", "state", b"state", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -326,7 +561,7 @@ Global___Recipient: _TypeAlias = Recipient  # noqa: Y015
 
 @_typing.final
 class Attachment(_message.Message):
-    """A file that came with a mail."""
+    """A file of a mail."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -334,9 +569,9 @@ class Attachment(_message.Message):
     CONTENT_TYPE_FIELD_NUMBER: _builtins.int
     SIZE_BYTES_FIELD_NUMBER: _builtins.int
     filename: _builtins.str
-    """Its name as the sender gave it, paths removed: untrusted."""
+    """Its name, paths removed. Of inbound mail: the sender's word, untrusted."""
     content_type: _builtins.str
-    """Its media type as the sender gave it, `application/pdf`."""
+    """Its media type, `application/pdf`. Of inbound mail: the sender's word."""
     size_bytes: _builtins.int
     """Its size in bytes, decoded."""
     def __init__(
@@ -385,6 +620,17 @@ class Email(_message.Message):
     DEFECTS_FIELD_NUMBER: _builtins.int
     UNTRUSTED_FIELD_NUMBER: _builtins.int
     TRUNCATED_FIELD_NUMBER: _builtins.int
+    CONTENT_SHA256_FIELD_NUMBER: _builtins.int
+    BCC_FIELD_NUMBER: _builtins.int
+    REPLY_TO_FIELD_NUMBER: _builtins.int
+    SEND_TIME_FIELD_NUMBER: _builtins.int
+    HOLD_REASON_FIELD_NUMBER: _builtins.int
+    EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    DECISION_FIELD_NUMBER: _builtins.int
+    STATE_DETAIL_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    AUTHENTICATION_FIELD_NUMBER: _builtins.int
+    EVENTS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """The mail's id, `email_` and 26 characters."""
     direction: Global___Direction.ValueType
@@ -402,7 +648,9 @@ class Email(_message.Message):
     Of inbound mail: untrusted, whoever it claims to come from.
     """
     html_body: _builtins.str
-    """The HTML part as it came, at most 256 KiB. Filled by GetEmail only. Untrusted: show it in a sandbox only."""
+    """The HTML part: of outbound mail as it goes out, of inbound mail as it came, at most 256 KiB. Filled by GetEmail
+    only. Of inbound mail: untrusted, show it in a sandbox only.
+    """
     snippet: _builtins.str
     """The first 200 characters of the text, white space folded."""
     message_id: _builtins.str
@@ -417,17 +665,27 @@ class Email(_message.Message):
     """True when the text comes from outside and must not be taken as instructions."""
     truncated: _builtins.bool
     """True when a body was longer than 256 KiB and only its beginning was kept."""
+    content_sha256: _builtins.str
+    """SHA-256 in hex of all that a recipient gets and who gets it: addresses, subject, bodies, files, time to send.
+    Approval binds to it. Of inbound mail: of its bytes.
+    """
+    hold_reason: _builtins.str
+    """Why it was held: `mode` or `first_contact`; empty when it never was."""
+    state_detail: _builtins.str
+    """Why a mail was stopped by the service itself, in words, such as `guard: not_contacted_within`; else empty."""
+    kind: Global___EmailKind.ValueType
+    """What kind of mail arrived. Only PERSONAL mail counts as a reply."""
     @_builtins.property
     def to(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The addresses in To."""
 
     @_builtins.property
     def cc(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The addresses in Cc of a mail that arrived."""
+        """The addresses in Cc."""
 
     @_builtins.property
     def attachments(self) -> _containers.RepeatedCompositeFieldContainer[Global___Attachment]:
-        """The files that came with it."""
+        """Its files; MailService.GetAttachment reads one."""
 
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:
@@ -454,6 +712,34 @@ class Email(_message.Message):
         """What was wrong with a mail that arrived broken, in words; empty when nothing was. A broken mail is kept, and what
         could be read of it is shown.
         """
+
+    @_builtins.property
+    def bcc(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The addresses in Bcc of outbound mail."""
+
+    @_builtins.property
+    def reply_to(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The addresses in Reply-To."""
+
+    @_builtins.property
+    def send_time(self) -> _timestamp_pb2.Timestamp:
+        """When a SCHEDULED mail, or a held one once approved, is to go out; absent when at once."""
+
+    @_builtins.property
+    def expire_time(self) -> _timestamp_pb2.Timestamp:
+        """When a HELD mail expires; absent for all others."""
+
+    @_builtins.property
+    def decision(self) -> Global___Decision:
+        """What a person decided about a held mail; absent before."""
+
+    @_builtins.property
+    def authentication(self) -> Global___AuthenticationResults:
+        """SPF, DKIM and DMARC of a mail that arrived, as a mail server we trust found them; empty when none did."""
+
+    @_builtins.property
+    def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___DeliveryEvent]:
+        """What was reported about its delivery, oldest first, the newest 100."""
 
     def __init__(
         self,
@@ -482,14 +768,179 @@ class Email(_message.Message):
         defects: _abc.Iterable[_builtins.str] | None = ...,
         untrusted: _builtins.bool = ...,
         truncated: _builtins.bool = ...,
+        content_sha256: _builtins.str = ...,
+        bcc: _abc.Iterable[_builtins.str] | None = ...,
+        reply_to: _abc.Iterable[_builtins.str] | None = ...,
+        send_time: _timestamp_pb2.Timestamp | None = ...,
+        hold_reason: _builtins.str = ...,
+        expire_time: _timestamp_pb2.Timestamp | None = ...,
+        decision: Global___Decision | None = ...,
+        state_detail: _builtins.str = ...,
+        kind: Global___EmailKind.ValueType = ...,
+        authentication: Global___AuthenticationResults | None = ...,
+        events: _abc.Iterable[Global___DeliveryEvent] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["read_at", b"read_at", "replied_at", b"replied_at", "settle_time", b"settle_time", "time", b"time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["authentication", b"authentication", "decision", b"decision", "expire_time", b"expire_time", "read_at", b"read_at", "replied_at", b"replied_at", "send_time", b"send_time", "settle_time", b"settle_time", "time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "attachments", b"attachments", "body", b"body", "cc", b"cc", "defects", b"defects", "direction", b"direction", "from", b"from", "html_body", b"html_body", "id", b"id", "in_reply_to", b"in_reply_to", "mailbox_id", b"mailbox_id", "message_id", b"message_id", "oversight_mode", b"oversight_mode", "read_at", b"read_at", "recipients", b"recipients", "replied_at", b"replied_at", "settle_time", b"settle_time", "snippet", b"snippet", "state", b"state", "subject", b"subject", "thread_id", b"thread_id", "time", b"time", "to", b"to", "truncated", b"truncated", "untrusted", b"untrusted"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "attachments", b"attachments", "authentication", b"authentication", "bcc", b"bcc", "body", b"body", "cc", b"cc", "content_sha256", b"content_sha256", "decision", b"decision", "defects", b"defects", "direction", b"direction", "events", b"events", "expire_time", b"expire_time", "from", b"from", "hold_reason", b"hold_reason", "html_body", b"html_body", "id", b"id", "in_reply_to", b"in_reply_to", "kind", b"kind", "mailbox_id", b"mailbox_id", "message_id", b"message_id", "oversight_mode", b"oversight_mode", "read_at", b"read_at", "recipients", b"recipients", "replied_at", b"replied_at", "reply_to", b"reply_to", "send_time", b"send_time", "settle_time", b"settle_time", "snippet", b"snippet", "state", b"state", "state_detail", b"state_detail", "subject", b"subject", "thread_id", b"thread_id", "time", b"time", "to", b"to", "truncated", b"truncated", "untrusted", b"untrusted"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Email: _TypeAlias = Email  # noqa: Y015
+
+@_typing.final
+class AuthenticationResults(_message.Message):
+    """What a mail server that MULTIMAIL_AUTHSERV_IDS trusts wrote into Authentication-Results (RFC 8601)."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AUTHSERV_ID_FIELD_NUMBER: _builtins.int
+    SPF_FIELD_NUMBER: _builtins.int
+    DKIM_FIELD_NUMBER: _builtins.int
+    DMARC_FIELD_NUMBER: _builtins.int
+    authserv_id: _builtins.str
+    """The server."""
+    spf: _builtins.str
+    """`pass`, `fail`, `softfail`, `none`, …; empty when not checked."""
+    dkim: _builtins.str
+    """`pass`, `fail`, `none`, …; with several signatures `pass` if one passed."""
+    dmarc: _builtins.str
+    """`pass`, `fail`, `none`, …"""
+    def __init__(
+        self,
+        *,
+        authserv_id: _builtins.str = ...,
+        spf: _builtins.str = ...,
+        dkim: _builtins.str = ...,
+        dmarc: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["authserv_id", b"authserv_id", "dkim", b"dkim", "dmarc", b"dmarc", "spf", b"spf"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AuthenticationResults: _TypeAlias = AuthenticationResults  # noqa: Y015
+
+@_typing.final
+class Decision(_message.Message):
+    """A person's decision about a held mail."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    APPROVED_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
+    KEY_ID_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    CONTENT_SHA256_FIELD_NUMBER: _builtins.int
+    approved: _builtins.bool
+    """True when it was approved."""
+    reason: _builtins.str
+    """Why, in the person's words."""
+    agent: _builtins.str
+    """The agent name of the key that decided."""
+    key_id: _builtins.str
+    """The key that decided."""
+    content_sha256: _builtins.str
+    """The content it was about."""
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """When."""
+
+    def __init__(
+        self,
+        *,
+        approved: _builtins.bool = ...,
+        reason: _builtins.str = ...,
+        agent: _builtins.str = ...,
+        key_id: _builtins.str = ...,
+        time: _timestamp_pb2.Timestamp | None = ...,
+        content_sha256: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "approved", b"approved", "content_sha256", b"content_sha256", "key_id", b"key_id", "reason", b"reason", "time", b"time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Decision: _TypeAlias = Decision  # noqa: Y015
+
+@_typing.final
+class DeliveryEvent(_message.Message):
+    """One report about one recipient of a mail."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TYPE_FIELD_NUMBER: _builtins.int
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    PERMANENT_FIELD_NUMBER: _builtins.int
+    DETAIL_FIELD_NUMBER: _builtins.int
+    type: Global___DeliveryEventType.ValueType
+    """What happened."""
+    address: _builtins.str
+    """The recipient's address; empty once the person was erased."""
+    permanent: _builtins.bool
+    """Whether a bounce is for good."""
+    detail: _builtins.str
+    """What was said, such as `550 5.1.1 no such user`; text from outside."""
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """When it happened, as reported."""
+
+    def __init__(
+        self,
+        *,
+        type: Global___DeliveryEventType.ValueType = ...,
+        address: _builtins.str = ...,
+        time: _timestamp_pb2.Timestamp | None = ...,
+        permanent: _builtins.bool = ...,
+        detail: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "detail", b"detail", "permanent", b"permanent", "time", b"time", "type", b"type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeliveryEvent: _TypeAlias = DeliveryEvent  # noqa: Y015
+
+@_typing.final
+class Suppression(_message.Message):
+    """An address that no mailbox of the account writes to."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    EMAIL_ID_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    address: _builtins.str
+    """The address as it was given; empty once the person was erased, who stays suppressed."""
+    reason: Global___SuppressionReason.ValueType
+    """Why; the gravest reason where there were several."""
+    email_id: _builtins.str
+    """The mail it came of; empty when none."""
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was first suppressed."""
+
+    def __init__(
+        self,
+        *,
+        address: _builtins.str = ...,
+        reason: Global___SuppressionReason.ValueType = ...,
+        email_id: _builtins.str = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "create_time", b"create_time", "email_id", b"email_id", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Suppression: _TypeAlias = Suppression  # noqa: Y015
 
 @_typing.final
 class Thread(_message.Message):
@@ -506,6 +957,10 @@ class Thread(_message.Message):
     LATEST_DIRECTION_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
+    OUTBOUND_COUNT_FIELD_NUMBER: _builtins.int
+    INBOUND_COUNT_FIELD_NUMBER: _builtins.int
+    AWAITING_REPLY_SINCE_FIELD_NUMBER: _builtins.int
+    UNANSWERED_SINCE_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """The thread's id, `thread_` and 26 characters."""
     subject: _builtins.str
@@ -516,6 +971,10 @@ class Thread(_message.Message):
     """Its newest mail."""
     latest_direction: Global___Direction.ValueType
     """Which way the newest mail went: INBOUND means that somebody may be waiting for us."""
+    outbound_count: _builtins.int
+    """How many mails of it went out, held and scheduled ones included."""
+    inbound_count: _builtins.int
+    """How many mails of it arrived."""
     @_builtins.property
     def contact_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The contacts that take part."""
@@ -532,6 +991,18 @@ class Thread(_message.Message):
     def update_time(self) -> _timestamp_pb2.Timestamp:
         """When its newest mail was accepted or arrived."""
 
+    @_builtins.property
+    def awaiting_reply_since(self) -> _timestamp_pb2.Timestamp:
+        """Since when we wait for an answer: the oldest mail of ours that left after the last mail that arrived. Absent when
+        we do not wait. Automatic answers and reports are no answers.
+        """
+
+    @_builtins.property
+    def unanswered_since(self) -> _timestamp_pb2.Timestamp:
+        """Since when somebody waits for our answer: the oldest mail that arrived after our last one. Absent when nobody
+        waits.
+        """
+
     def __init__(
         self,
         *,
@@ -544,10 +1015,14 @@ class Thread(_message.Message):
         latest_direction: Global___Direction.ValueType = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
+        outbound_count: _builtins.int = ...,
+        inbound_count: _builtins.int = ...,
+        awaiting_reply_since: _timestamp_pb2.Timestamp | None = ...,
+        unanswered_since: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["awaiting_reply_since", b"awaiting_reply_since", "create_time", b"create_time", "unanswered_since", b"unanswered_since", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["contact_ids", b"contact_ids", "create_time", b"create_time", "email_count", b"email_count", "id", b"id", "latest_direction", b"latest_direction", "latest_email_id", b"latest_email_id", "mailbox_ids", b"mailbox_ids", "subject", b"subject", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["awaiting_reply_since", b"awaiting_reply_since", "contact_ids", b"contact_ids", "create_time", b"create_time", "email_count", b"email_count", "id", b"id", "inbound_count", b"inbound_count", "latest_direction", b"latest_direction", "latest_email_id", b"latest_email_id", "mailbox_ids", b"mailbox_ids", "outbound_count", b"outbound_count", "subject", b"subject", "unanswered_since", b"unanswered_since", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -569,6 +1044,8 @@ class Notification(_message.Message):
     EMAIL_ID_FIELD_NUMBER: _builtins.int
     THREAD_ID_FIELD_NUMBER: _builtins.int
     EMAIL_STATE_FIELD_NUMBER: _builtins.int
+    RULE_FIELD_NUMBER: _builtins.int
+    EVENT_FIELD_NUMBER: _builtins.int
     seq: _builtins.int
     """Its number. Numbers of one account only grow; some are not shown, see MailService.ListNotifications."""
     type: Global___NotificationType.ValueType
@@ -587,6 +1064,10 @@ class Notification(_message.Message):
     """The thread it is about; empty when none."""
     email_state: Global___EmailState.ValueType
     """For EMAIL_SETTLED: the state it came to."""
+    rule: _builtins.str
+    """For SEND_REFUSED: the rule that refused, as in ErrorInfo's `rule`, or `suppressed`, or `rate`."""
+    event: Global___DeliveryEventType.ValueType
+    """For EMAIL_EVENT: what was reported."""
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:
         """When it happened."""
@@ -604,10 +1085,12 @@ class Notification(_message.Message):
         email_id: _builtins.str = ...,
         thread_id: _builtins.str = ...,
         email_state: Global___EmailState.ValueType = ...,
+        rule: _builtins.str = ...,
+        event: Global___DeliveryEventType.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "contact_id", b"contact_id", "email_id", b"email_id", "email_state", b"email_state", "key_id", b"key_id", "mailbox_id", b"mailbox_id", "seq", b"seq", "thread_id", b"thread_id", "time", b"time", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "contact_id", b"contact_id", "email_id", b"email_id", "email_state", b"email_state", "event", b"event", "key_id", b"key_id", "mailbox_id", b"mailbox_id", "rule", b"rule", "seq", b"seq", "thread_id", b"thread_id", "time", b"time", "type", b"type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

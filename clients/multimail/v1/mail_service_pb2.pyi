@@ -5,8 +5,14 @@ isort:skip_file
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
+from google.protobuf import struct_pb2 as _struct_pb2
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from multimail.v1 import contact_pb2 as _contact_pb2
+from multimail.v1 import error_reason_pb2 as _error_reason_pb2
 from multimail.v1 import mail_pb2 as _mail_pb2
 import builtins as _builtins
 import sys
@@ -19,6 +25,34 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _Resolution:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ResolutionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Resolution.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    RESOLUTION_UNSPECIFIED: _Resolution.ValueType  # 0
+    """Refused."""
+    RESOLUTION_SENT: _Resolution.ValueType  # 1
+    """It arrived: the mail is SENT."""
+    RESOLUTION_FAILED: _Resolution.ValueType  # 2
+    """It did not arrive and shall not: the mail is FAILED."""
+    RESOLUTION_SEND_AGAIN: _Resolution.ValueType  # 3
+    """It did not arrive and shall: the mail is QUEUED, with the same Message-ID."""
+
+class Resolution(_Resolution, metaclass=_ResolutionEnumTypeWrapper):
+    """How a doubt ends."""
+
+RESOLUTION_UNSPECIFIED: Resolution.ValueType  # 0
+"""Refused."""
+RESOLUTION_SENT: Resolution.ValueType  # 1
+"""It arrived: the mail is SENT."""
+RESOLUTION_FAILED: Resolution.ValueType  # 2
+"""It did not arrive and shall not: the mail is FAILED."""
+RESOLUTION_SEND_AGAIN: Resolution.ValueType  # 3
+"""It did not arrive and shall: the mail is QUEUED, with the same Message-ID."""
+Global___Resolution: _TypeAlias = Resolution  # noqa: Y015
+
 @_typing.final
 class CreateMailboxRequest(_message.Message):
     """Request of CreateMailbox."""
@@ -29,6 +63,10 @@ class CreateMailboxRequest(_message.Message):
     DISPLAY_NAME_FIELD_NUMBER: _builtins.int
     OVERSIGHT_MODE_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    HOLD_FIRST_CONTACT_FIELD_NUMBER: _builtins.int
+    ALLOW_LIST_FIELD_NUMBER: _builtins.int
+    APPROVAL_TTL_FIELD_NUMBER: _builtins.int
+    IN_DOUBT_POLICY_FIELD_NUMBER: _builtins.int
     email: _builtins.str
     """The mailbox's address, a bare addr-spec; see CreateContactRequest.email for what is refused."""
     display_name: _builtins.str
@@ -37,6 +75,18 @@ class CreateMailboxRequest(_message.Message):
     """How closely people watch it; MONITORED when left out."""
     request_id: _builtins.str
     """Makes the call repeatable; see CreateContactRequest.request_id."""
+    hold_first_contact: _builtins.bool
+    """Hold the first mail to every person for approval, whatever the mode."""
+    in_doubt_policy: _mail_pb2.InDoubtPolicy.ValueType
+    """What happens to a mail of which nobody can tell whether it was handed over; RETRY when left out."""
+    @_builtins.property
+    def allow_list(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Addresses and domains to which mail goes without approval, at most 1000. Needs oversight."""
+
+    @_builtins.property
+    def approval_ttl(self) -> _duration_pb2.Duration:
+        """How long held mail waits for a person: a minute to 30 days; 24 hours when left out (MULTIMAIL_APPROVAL_TTL_H)."""
+
     def __init__(
         self,
         *,
@@ -44,12 +94,18 @@ class CreateMailboxRequest(_message.Message):
         display_name: _builtins.str = ...,
         oversight_mode: _mail_pb2.OversightMode.ValueType = ...,
         request_id: _builtins.str = ...,
+        hold_first_contact: _builtins.bool | None = ...,
+        allow_list: _abc.Iterable[_builtins.str] | None = ...,
+        approval_ttl: _duration_pb2.Duration | None = ...,
+        in_doubt_policy: _mail_pb2.InDoubtPolicy.ValueType = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_hold_first_contact", b"_hold_first_contact", "approval_ttl", b"approval_ttl", "hold_first_contact", b"hold_first_contact"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["display_name", b"display_name", "email", b"email", "oversight_mode", b"oversight_mode", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_hold_first_contact", b"_hold_first_contact", "allow_list", b"allow_list", "approval_ttl", b"approval_ttl", "display_name", b"display_name", "email", b"email", "hold_first_contact", b"hold_first_contact", "in_doubt_policy", b"in_doubt_policy", "oversight_mode", b"oversight_mode", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__hold_first_contact: _TypeAlias = _typing.Literal["hold_first_contact"]  # noqa: Y015
+    _WhichOneofArgType__hold_first_contact: _TypeAlias = _typing.Literal["_hold_first_contact", b"_hold_first_contact"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__hold_first_contact) -> _WhichOneofReturnType__hold_first_contact | None: ...
 
 Global___CreateMailboxRequest: _TypeAlias = CreateMailboxRequest  # noqa: Y015
 
@@ -147,6 +203,10 @@ class UpdateMailboxRequest(_message.Message):
     OVERSIGHT_MODE_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    HOLD_FIRST_CONTACT_FIELD_NUMBER: _builtins.int
+    ALLOW_LIST_FIELD_NUMBER: _builtins.int
+    APPROVAL_TTL_FIELD_NUMBER: _builtins.int
+    IN_DOUBT_POLICY_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """By id."""
     email: _builtins.str
@@ -159,6 +219,18 @@ class UpdateMailboxRequest(_message.Message):
     """Change only while the mailbox still has this etag; else ABORTED, reason ETAG_MISMATCH."""
     request_id: _builtins.str
     """Makes the call repeatable; see CreateContactRequest.request_id."""
+    hold_first_contact: _builtins.bool
+    """Whether to hold the first mail to every person. Left out: unchanged."""
+    in_doubt_policy: _mail_pb2.InDoubtPolicy.ValueType
+    """What happens to a mail of which nobody can tell whether it was handed over; left out: unchanged."""
+    @_builtins.property
+    def allow_list(self) -> Global___AllowList:
+        """The whole new allow-list, at most 1000 entries. Left out: unchanged."""
+
+    @_builtins.property
+    def approval_ttl(self) -> _duration_pb2.Duration:
+        """How long held mail waits for a person: a minute to 30 days; left out: unchanged."""
+
     def __init__(
         self,
         *,
@@ -168,21 +240,53 @@ class UpdateMailboxRequest(_message.Message):
         oversight_mode: _mail_pb2.OversightMode.ValueType = ...,
         etag: _builtins.str = ...,
         request_id: _builtins.str = ...,
+        hold_first_contact: _builtins.bool | None = ...,
+        allow_list: Global___AllowList | None = ...,
+        approval_ttl: _duration_pb2.Duration | None = ...,
+        in_doubt_policy: _mail_pb2.InDoubtPolicy.ValueType = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_display_name", b"_display_name", "display_name", b"display_name", "email", b"email", "id", b"id", "mailbox", b"mailbox"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_display_name", b"_display_name", "_hold_first_contact", b"_hold_first_contact", "allow_list", b"allow_list", "approval_ttl", b"approval_ttl", "display_name", b"display_name", "email", b"email", "hold_first_contact", b"hold_first_contact", "id", b"id", "mailbox", b"mailbox"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_display_name", b"_display_name", "display_name", b"display_name", "email", b"email", "etag", b"etag", "id", b"id", "mailbox", b"mailbox", "oversight_mode", b"oversight_mode", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_display_name", b"_display_name", "_hold_first_contact", b"_hold_first_contact", "allow_list", b"allow_list", "approval_ttl", b"approval_ttl", "display_name", b"display_name", "email", b"email", "etag", b"etag", "hold_first_contact", b"hold_first_contact", "id", b"id", "in_doubt_policy", b"in_doubt_policy", "mailbox", b"mailbox", "oversight_mode", b"oversight_mode", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__display_name: _TypeAlias = _typing.Literal["display_name"]  # noqa: Y015
     _WhichOneofArgType__display_name: _TypeAlias = _typing.Literal["_display_name", b"_display_name"]  # noqa: Y015
+    _WhichOneofReturnType__hold_first_contact: _TypeAlias = _typing.Literal["hold_first_contact"]  # noqa: Y015
+    _WhichOneofArgType__hold_first_contact: _TypeAlias = _typing.Literal["_hold_first_contact", b"_hold_first_contact"]  # noqa: Y015
     _WhichOneofReturnType_mailbox: _TypeAlias = _typing.Literal["id", "email"]  # noqa: Y015
     _WhichOneofArgType_mailbox: _TypeAlias = _typing.Literal["mailbox", b"mailbox"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__display_name) -> _WhichOneofReturnType__display_name | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__hold_first_contact) -> _WhichOneofReturnType__hold_first_contact | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType_mailbox) -> _WhichOneofReturnType_mailbox | None: ...
 
 Global___UpdateMailboxRequest: _TypeAlias = UpdateMailboxRequest  # noqa: Y015
+
+@_typing.final
+class AllowList(_message.Message):
+    """The addresses and domains to which a mailbox sends without approval."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENTRIES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def entries(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Bare addresses, and domains without an @; a domain stands for itself, not for those below it."""
+
+    def __init__(
+        self,
+        *,
+        entries: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entries", b"entries"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AllowList: _TypeAlias = AllowList  # noqa: Y015
 
 @_typing.final
 class DeleteMailboxRequest(_message.Message):
@@ -233,6 +337,16 @@ class SendEmailRequest(_message.Message):
     BODY_FIELD_NUMBER: _builtins.int
     OVERSIGHT_MODE_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    CC_FIELD_NUMBER: _builtins.int
+    BCC_FIELD_NUMBER: _builtins.int
+    REPLY_TO_FIELD_NUMBER: _builtins.int
+    HTML_BODY_FIELD_NUMBER: _builtins.int
+    MARKDOWN_BODY_FIELD_NUMBER: _builtins.int
+    ATTACHMENTS_FIELD_NUMBER: _builtins.int
+    SEND_TIME_FIELD_NUMBER: _builtins.int
+    GUARD_FIELD_NUMBER: _builtins.int
+    LIST_UNSUBSCRIBE_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     from_mailbox_id: _builtins.str
     """By id."""
     from_mailbox_email: _builtins.str
@@ -249,9 +363,47 @@ class SendEmailRequest(_message.Message):
     """Makes the call repeatable: one id, one mail, whatever the number of callers; see
     CreateContactRequest.request_id.
     """
+    html_body: _builtins.str
+    """HTML instead of, or beside, `body`; at most 256 KiB. What could harm a reader (scripts, forms, styles that hide
+    things, links other than http, https and mailto) is taken out. Without `body` the text part is made from it.
+    """
+    markdown_body: _builtins.str
+    """Markdown (CommonMark, with tables) instead of `body` and `html_body`: it is the text part as it stands, and the
+    HTML part is made from it. At most 256 KiB.
+    """
+    list_unsubscribe: _builtins.bool
+    """Add a List-Unsubscribe header; mail that arrives at its address suppresses the recipient. The mailbox's domain
+    must deliver `box+anything@domain` to us.
+    """
+    validate_only: _builtins.bool
+    """Only say what would happen: the answer, or the refusal, is the same, and nothing is sent, reserved or recorded."""
     @_builtins.property
     def to(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The recipients, 1 to 50 bare addresses, each once; see CreateContactRequest.email for what is refused."""
+
+    @_builtins.property
+    def cc(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Further recipients, shown to all. To, Cc and Bcc hold at most 50 addresses together, each once."""
+
+    @_builtins.property
+    def bcc(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Further recipients, shown to nobody."""
+
+    @_builtins.property
+    def reply_to(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Where answers shall go instead of the mailbox, at most 10 addresses."""
+
+    @_builtins.property
+    def attachments(self) -> _containers.RepeatedCompositeFieldContainer[Global___OutgoingAttachment]:
+        """Files, 10 MiB in all, at most 100."""
+
+    @_builtins.property
+    def send_time(self) -> _timestamp_pb2.Timestamp:
+        """When to send it, at most 366 days ahead; at once when left out or past. The guard runs again then."""
+
+    @_builtins.property
+    def guard(self) -> Global___SendGuard:
+        """What must be true for the mail to be accepted, checked and reserved in one atomic step. Needs exactly one To."""
 
     def __init__(
         self,
@@ -263,16 +415,129 @@ class SendEmailRequest(_message.Message):
         body: _builtins.str = ...,
         oversight_mode: _mail_pb2.OversightMode.ValueType = ...,
         request_id: _builtins.str = ...,
+        cc: _abc.Iterable[_builtins.str] | None = ...,
+        bcc: _abc.Iterable[_builtins.str] | None = ...,
+        reply_to: _abc.Iterable[_builtins.str] | None = ...,
+        html_body: _builtins.str = ...,
+        markdown_body: _builtins.str = ...,
+        attachments: _abc.Iterable[Global___OutgoingAttachment] | None = ...,
+        send_time: _timestamp_pb2.Timestamp | None = ...,
+        guard: Global___SendGuard | None = ...,
+        list_unsubscribe: _builtins.bool = ...,
+        validate_only: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["from", b"from", "from_mailbox_email", b"from_mailbox_email", "from_mailbox_id", b"from_mailbox_id"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["from", b"from", "from_mailbox_email", b"from_mailbox_email", "from_mailbox_id", b"from_mailbox_id", "guard", b"guard", "send_time", b"send_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "from", b"from", "from_mailbox_email", b"from_mailbox_email", "from_mailbox_id", b"from_mailbox_id", "oversight_mode", b"oversight_mode", "request_id", b"request_id", "subject", b"subject", "to", b"to"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attachments", b"attachments", "bcc", b"bcc", "body", b"body", "cc", b"cc", "from", b"from", "from_mailbox_email", b"from_mailbox_email", "from_mailbox_id", b"from_mailbox_id", "guard", b"guard", "html_body", b"html_body", "list_unsubscribe", b"list_unsubscribe", "markdown_body", b"markdown_body", "oversight_mode", b"oversight_mode", "reply_to", b"reply_to", "request_id", b"request_id", "send_time", b"send_time", "subject", b"subject", "to", b"to", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_from: _TypeAlias = _typing.Literal["from_mailbox_id", "from_mailbox_email"]  # noqa: Y015
     _WhichOneofArgType_from: _TypeAlias = _typing.Literal["from", b"from"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_from) -> _WhichOneofReturnType_from | None: ...
 
 Global___SendEmailRequest: _TypeAlias = SendEmailRequest  # noqa: Y015
+
+@_typing.final
+class OutgoingAttachment(_message.Message):
+    """A file to send."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FILENAME_FIELD_NUMBER: _builtins.int
+    CONTENT_TYPE_FIELD_NUMBER: _builtins.int
+    CONTENT_FIELD_NUMBER: _builtins.int
+    filename: _builtins.str
+    """Its name, 1 to 255 characters, no path, no control characters."""
+    content_type: _builtins.str
+    """Its media type; guessed from the name when left out."""
+    content: _builtins.bytes
+    """Its bytes."""
+    def __init__(
+        self,
+        *,
+        filename: _builtins.str = ...,
+        content_type: _builtins.str = ...,
+        content: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "content_type", b"content_type", "filename", b"filename"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OutgoingAttachment: _TypeAlias = OutgoingAttachment  # noqa: Y015
+
+@_typing.final
+class SendGuard(_message.Message):
+    """What must be true of the recipient for a mail to be accepted. All conditions given must hold; of any number of
+    callers at once exactly one passes, the others are FAILED_PRECONDITION, reason GUARD_REFUSED.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class FiltersEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        @_builtins.property
+        def value(self) -> _struct_pb2.Value: ...
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _struct_pb2.Value | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    NOT_CONTACTED_WITHIN_FIELD_NUMBER: _builtins.int
+    NO_OPEN_THREAD_FIELD_NUMBER: _builtins.int
+    CONTACT_ETAG_FIELD_NUMBER: _builtins.int
+    REQUIRE_CONTACT_FIELD_NUMBER: _builtins.int
+    FILTERS_FIELD_NUMBER: _builtins.int
+    DEDUPE_KEY_FIELD_NUMBER: _builtins.int
+    no_open_thread: _builtins.bool
+    """No conversation with the person is open: none has a mail younger than 14 days (MULTIMAIL_THREAD_OPEN_DAYS), an
+    unanswered inbound mail, or a held or scheduled one.
+    """
+    contact_etag: _builtins.str
+    """The contact is still as it was read: its etag is this."""
+    require_contact: _builtins.bool
+    """The person is a contact already."""
+    dedupe_key: _builtins.str
+    """No earlier mail to this address bore this key, at most 256 characters; mail that was stopped before it left does
+    not count.
+    """
+    @_builtins.property
+    def not_contacted_within(self) -> _duration_pb2.Duration:
+        """Nobody of the account has written to the person within this time, and no mail to them is held or scheduled."""
+
+    @_builtins.property
+    def filters(self) -> _containers.MessageMap[_builtins.str, _struct_pb2.Value]:
+        """The contact meets these conditions; as SearchContactsRequest.filters. Refusals name the rule `filter`."""
+
+    def __init__(
+        self,
+        *,
+        not_contacted_within: _duration_pb2.Duration | None = ...,
+        no_open_thread: _builtins.bool = ...,
+        contact_etag: _builtins.str = ...,
+        require_contact: _builtins.bool = ...,
+        filters: _abc.Mapping[_builtins.str, _struct_pb2.Value] | None = ...,
+        dedupe_key: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["not_contacted_within", b"not_contacted_within"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["contact_etag", b"contact_etag", "dedupe_key", b"dedupe_key", "filters", b"filters", "no_open_thread", b"no_open_thread", "not_contacted_within", b"not_contacted_within", "require_contact", b"require_contact"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SendGuard: _TypeAlias = SendGuard  # noqa: Y015
 
 @_typing.final
 class SendEmailResponse(_message.Message):
@@ -283,7 +548,7 @@ class SendEmailResponse(_message.Message):
     EMAIL_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def email(self) -> _mail_pb2.Email:
-        """The mail as accepted."""
+        """The mail as accepted; with `validate_only` as it would be, without ids."""
 
     def __init__(
         self,
@@ -309,6 +574,12 @@ class ReplyEmailRequest(_message.Message):
     SUBJECT_FIELD_NUMBER: _builtins.int
     OVERSIGHT_MODE_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    HTML_BODY_FIELD_NUMBER: _builtins.int
+    MARKDOWN_BODY_FIELD_NUMBER: _builtins.int
+    ATTACHMENTS_FIELD_NUMBER: _builtins.int
+    SEND_TIME_FIELD_NUMBER: _builtins.int
+    REPLY_ALL_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     email_id: _builtins.str
     """The mail to answer. Unknown: NOT_FOUND, reason EMAIL_NOT_FOUND."""
     body: _builtins.str
@@ -319,6 +590,26 @@ class ReplyEmailRequest(_message.Message):
     """A mode for this mail; see SendEmailRequest.oversight_mode."""
     request_id: _builtins.str
     """Makes the call repeatable; see SendEmailRequest.request_id."""
+    html_body: _builtins.str
+    """HTML instead of, or beside, `body`; at most 256 KiB. What could harm a reader (scripts, forms, styles that hide
+    things, links other than http, https and mailto) is taken out. Without `body` the text part is made from it.
+    """
+    markdown_body: _builtins.str
+    """Markdown (CommonMark, with tables) instead of `body` and `html_body`: it is the text part as it stands, and the
+    HTML part is made from it. At most 256 KiB.
+    """
+    reply_all: _builtins.bool
+    """Answer everybody in To and Cc too, mailboxes of this account excepted."""
+    validate_only: _builtins.bool
+    """Only say what would happen; see SendEmailRequest.validate_only."""
+    @_builtins.property
+    def attachments(self) -> _containers.RepeatedCompositeFieldContainer[Global___OutgoingAttachment]:
+        """Files; see SendEmailRequest.attachments."""
+
+    @_builtins.property
+    def send_time(self) -> _timestamp_pb2.Timestamp:
+        """When to send it; see SendEmailRequest.send_time."""
+
     def __init__(
         self,
         *,
@@ -327,10 +618,16 @@ class ReplyEmailRequest(_message.Message):
         subject: _builtins.str | None = ...,
         oversight_mode: _mail_pb2.OversightMode.ValueType = ...,
         request_id: _builtins.str = ...,
+        html_body: _builtins.str = ...,
+        markdown_body: _builtins.str = ...,
+        attachments: _abc.Iterable[Global___OutgoingAttachment] | None = ...,
+        send_time: _timestamp_pb2.Timestamp | None = ...,
+        reply_all: _builtins.bool = ...,
+        validate_only: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_subject", b"_subject", "subject", b"subject"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_subject", b"_subject", "send_time", b"send_time", "subject", b"subject"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_subject", b"_subject", "body", b"body", "email_id", b"email_id", "oversight_mode", b"oversight_mode", "request_id", b"request_id", "subject", b"subject"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_subject", b"_subject", "attachments", b"attachments", "body", b"body", "email_id", b"email_id", "html_body", b"html_body", "markdown_body", b"markdown_body", "oversight_mode", b"oversight_mode", "reply_all", b"reply_all", "request_id", b"request_id", "send_time", b"send_time", "subject", b"subject", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__subject: _TypeAlias = _typing.Literal["subject"]  # noqa: Y015
     _WhichOneofArgType__subject: _TypeAlias = _typing.Literal["_subject", b"_subject"]  # noqa: Y015
@@ -363,6 +660,793 @@ class ReplyEmailResponse(_message.Message):
 Global___ReplyEmailResponse: _TypeAlias = ReplyEmailResponse  # noqa: Y015
 
 @_typing.final
+class CancelEmailRequest(_message.Message):
+    """Request of CancelEmail."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """The mail. Unknown: NOT_FOUND, reason EMAIL_NOT_FOUND."""
+    request_id: _builtins.str
+    """Makes the call repeatable; see CreateContactRequest.request_id."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CancelEmailRequest: _TypeAlias = CancelEmailRequest  # noqa: Y015
+
+@_typing.final
+class UpdateEmailRequest(_message.Message):
+    """Request of UpdateEmail. A body that is given replaces text and HTML together."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    BODY_FIELD_NUMBER: _builtins.int
+    HTML_BODY_FIELD_NUMBER: _builtins.int
+    MARKDOWN_BODY_FIELD_NUMBER: _builtins.int
+    CONTENT_SHA256_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """The mail. Unknown: NOT_FOUND, reason EMAIL_NOT_FOUND."""
+    subject: _builtins.str
+    """New subject. Left out: unchanged."""
+    body: _builtins.str
+    """New text. Left out, and no other body given: unchanged."""
+    html_body: _builtins.str
+    """New HTML; see SendEmailRequest.html_body."""
+    markdown_body: _builtins.str
+    """New Markdown; see SendEmailRequest.markdown_body."""
+    content_sha256: _builtins.str
+    """Change it only while this is still its content; else FAILED_PRECONDITION, reason CONTENT_CHANGED."""
+    request_id: _builtins.str
+    """Makes the call repeatable; see CreateContactRequest.request_id."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        subject: _builtins.str | None = ...,
+        body: _builtins.str | None = ...,
+        html_body: _builtins.str | None = ...,
+        markdown_body: _builtins.str | None = ...,
+        content_sha256: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_body", b"_body", "_html_body", b"_html_body", "_markdown_body", b"_markdown_body", "_subject", b"_subject", "body", b"body", "html_body", b"html_body", "markdown_body", b"markdown_body", "subject", b"subject"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_body", b"_body", "_html_body", b"_html_body", "_markdown_body", b"_markdown_body", "_subject", b"_subject", "body", b"body", "content_sha256", b"content_sha256", "html_body", b"html_body", "id", b"id", "markdown_body", b"markdown_body", "request_id", b"request_id", "subject", b"subject"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__body: _TypeAlias = _typing.Literal["body"]  # noqa: Y015
+    _WhichOneofArgType__body: _TypeAlias = _typing.Literal["_body", b"_body"]  # noqa: Y015
+    _WhichOneofReturnType__html_body: _TypeAlias = _typing.Literal["html_body"]  # noqa: Y015
+    _WhichOneofArgType__html_body: _TypeAlias = _typing.Literal["_html_body", b"_html_body"]  # noqa: Y015
+    _WhichOneofReturnType__markdown_body: _TypeAlias = _typing.Literal["markdown_body"]  # noqa: Y015
+    _WhichOneofArgType__markdown_body: _TypeAlias = _typing.Literal["_markdown_body", b"_markdown_body"]  # noqa: Y015
+    _WhichOneofReturnType__subject: _TypeAlias = _typing.Literal["subject"]  # noqa: Y015
+    _WhichOneofArgType__subject: _TypeAlias = _typing.Literal["_subject", b"_subject"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__body) -> _WhichOneofReturnType__body | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__html_body) -> _WhichOneofReturnType__html_body | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__markdown_body) -> _WhichOneofReturnType__markdown_body | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__subject) -> _WhichOneofReturnType__subject | None: ...
+
+Global___UpdateEmailRequest: _TypeAlias = UpdateEmailRequest  # noqa: Y015
+
+@_typing.final
+class ListHeldEmailsRequest(_message.Message):
+    """Request of ListHeldEmails."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MAILBOX_ID_FIELD_NUMBER: _builtins.int
+    MAILBOX_EMAIL_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    mailbox_id: _builtins.str
+    """By id."""
+    mailbox_email: _builtins.str
+    """By address."""
+    page_size: _builtins.int
+    """How many mails a page holds: 1 to 500, 50 when left out; larger is cut to 500."""
+    page_token: _builtins.str
+    """next_page_token of the page before; see SearchContactsRequest.page_token."""
+    def __init__(
+        self,
+        *,
+        mailbox_id: _builtins.str = ...,
+        mailbox_email: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["mailbox", b"mailbox", "mailbox_email", b"mailbox_email", "mailbox_id", b"mailbox_id"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["mailbox", b"mailbox", "mailbox_email", b"mailbox_email", "mailbox_id", b"mailbox_id", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_mailbox: _TypeAlias = _typing.Literal["mailbox_id", "mailbox_email"]  # noqa: Y015
+    _WhichOneofArgType_mailbox: _TypeAlias = _typing.Literal["mailbox", b"mailbox"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_mailbox) -> _WhichOneofReturnType_mailbox | None: ...
+
+Global___ListHeldEmailsRequest: _TypeAlias = ListHeldEmailsRequest  # noqa: Y015
+
+@_typing.final
+class HeldEmail(_message.Message):
+    """A mail that waits for a person, and what a decision needs."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EMAIL_FIELD_NUMBER: _builtins.int
+    PEOPLE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def email(self) -> _mail_pb2.Email:
+        """The mail with its bodies and all its recipients."""
+
+    @_builtins.property
+    def people(self) -> _containers.RepeatedCompositeFieldContainer[Global___HeldPerson]:
+        """The people it goes to or came from."""
+
+    def __init__(
+        self,
+        *,
+        email: _mail_pb2.Email | None = ...,
+        people: _abc.Iterable[Global___HeldPerson] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["email", b"email"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["email", b"email", "people", b"people"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HeldEmail: _TypeAlias = HeldEmail  # noqa: Y015
+
+@_typing.final
+class HeldPerson(_message.Message):
+    """Somebody a held mail goes to or came from."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONTACT_FIELD_NUMBER: _builtins.int
+    INTERACTIONS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def contact(self) -> _contact_pb2.Contact:
+        """The contact; absent when the author of an inbound mail is none."""
+
+    @_builtins.property
+    def interactions(self) -> _containers.RepeatedCompositeFieldContainer[_contact_pb2.Interaction]:
+        """The newest 5 entries of their log, newest first."""
+
+    def __init__(
+        self,
+        *,
+        contact: _contact_pb2.Contact | None = ...,
+        interactions: _abc.Iterable[_contact_pb2.Interaction] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["contact", b"contact"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["contact", b"contact", "interactions", b"interactions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HeldPerson: _TypeAlias = HeldPerson  # noqa: Y015
+
+@_typing.final
+class ListHeldEmailsResponse(_message.Message):
+    """Response of ListHeldEmails."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EMAILS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Where the next page starts; empty on the last one."""
+    @_builtins.property
+    def emails(self) -> _containers.RepeatedCompositeFieldContainer[Global___HeldEmail]:
+        """The mails, oldest first."""
+
+    def __init__(
+        self,
+        *,
+        emails: _abc.Iterable[Global___HeldEmail] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["emails", b"emails", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListHeldEmailsResponse: _TypeAlias = ListHeldEmailsResponse  # noqa: Y015
+
+@_typing.final
+class EmailDecision(_message.Message):
+    """One mail to decide about, and the content that was read."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EMAIL_ID_FIELD_NUMBER: _builtins.int
+    CONTENT_SHA256_FIELD_NUMBER: _builtins.int
+    email_id: _builtins.str
+    """The mail."""
+    content_sha256: _builtins.str
+    """Its Email.content_sha256. Another one now: reason CONTENT_CHANGED."""
+    def __init__(
+        self,
+        *,
+        email_id: _builtins.str = ...,
+        content_sha256: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_sha256", b"content_sha256", "email_id", b"email_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EmailDecision: _TypeAlias = EmailDecision  # noqa: Y015
+
+@_typing.final
+class DecisionOutcome(_message.Message):
+    """How one decision of a batch ended."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EMAIL_ID_FIELD_NUMBER: _builtins.int
+    EMAIL_FIELD_NUMBER: _builtins.int
+    REFUSAL_FIELD_NUMBER: _builtins.int
+    email_id: _builtins.str
+    """The mail it was about."""
+    @_builtins.property
+    def email(self) -> _mail_pb2.Email:
+        """The mail after the decision."""
+
+    @_builtins.property
+    def refusal(self) -> _error_reason_pb2.Refusal:
+        """Why nothing was decided."""
+
+    def __init__(
+        self,
+        *,
+        email_id: _builtins.str = ...,
+        email: _mail_pb2.Email | None = ...,
+        refusal: _error_reason_pb2.Refusal | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["email", b"email", "refusal", b"refusal", "result", b"result"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["email", b"email", "email_id", b"email_id", "refusal", b"refusal", "result", b"result"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_result: _TypeAlias = _typing.Literal["email", "refusal"]  # noqa: Y015
+    _WhichOneofArgType_result: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_result) -> _WhichOneofReturnType_result | None: ...
+
+Global___DecisionOutcome: _TypeAlias = DecisionOutcome  # noqa: Y015
+
+@_typing.final
+class ApproveEmailsRequest(_message.Message):
+    """Request of ApproveEmails."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EMAILS_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    reason: _builtins.str
+    """Why, at most 1000 characters; kept with each mail."""
+    request_id: _builtins.str
+    """Makes the call repeatable; see CreateContactRequest.request_id."""
+    @_builtins.property
+    def emails(self) -> _containers.RepeatedCompositeFieldContainer[Global___EmailDecision]:
+        """The mails, 1 to 500."""
+
+    def __init__(
+        self,
+        *,
+        emails: _abc.Iterable[Global___EmailDecision] | None = ...,
+        reason: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["emails", b"emails", "reason", b"reason", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ApproveEmailsRequest: _TypeAlias = ApproveEmailsRequest  # noqa: Y015
+
+@_typing.final
+class ApproveEmailsResponse(_message.Message):
+    """Response of ApproveEmails."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OUTCOMES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def outcomes(self) -> _containers.RepeatedCompositeFieldContainer[Global___DecisionOutcome]:
+        """One outcome for each mail, in the order of the request."""
+
+    def __init__(
+        self,
+        *,
+        outcomes: _abc.Iterable[Global___DecisionOutcome] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["outcomes", b"outcomes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ApproveEmailsResponse: _TypeAlias = ApproveEmailsResponse  # noqa: Y015
+
+@_typing.final
+class RejectEmailsRequest(_message.Message):
+    """Request of RejectEmails."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EMAILS_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    reason: _builtins.str
+    """Why, at most 1000 characters; kept with each mail and shown to the agent."""
+    request_id: _builtins.str
+    """Makes the call repeatable; see CreateContactRequest.request_id."""
+    @_builtins.property
+    def emails(self) -> _containers.RepeatedCompositeFieldContainer[Global___EmailDecision]:
+        """The mails, 1 to 500."""
+
+    def __init__(
+        self,
+        *,
+        emails: _abc.Iterable[Global___EmailDecision] | None = ...,
+        reason: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["emails", b"emails", "reason", b"reason", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RejectEmailsRequest: _TypeAlias = RejectEmailsRequest  # noqa: Y015
+
+@_typing.final
+class RejectEmailsResponse(_message.Message):
+    """Response of RejectEmails."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OUTCOMES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def outcomes(self) -> _containers.RepeatedCompositeFieldContainer[Global___DecisionOutcome]:
+        """One outcome for each mail, in the order of the request."""
+
+    def __init__(
+        self,
+        *,
+        outcomes: _abc.Iterable[Global___DecisionOutcome] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["outcomes", b"outcomes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RejectEmailsResponse: _TypeAlias = RejectEmailsResponse  # noqa: Y015
+
+@_typing.final
+class ResolveEmailRequest(_message.Message):
+    """Request of ResolveEmail."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    RESOLUTION_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """The mail; it must be IN_DOUBT, else FAILED_PRECONDITION, reason STATE_FORBIDS."""
+    resolution: Global___Resolution.ValueType
+    """How it ends."""
+    request_id: _builtins.str
+    """Makes the call repeatable; see CreateContactRequest.request_id."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        resolution: Global___Resolution.ValueType = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "request_id", b"request_id", "resolution", b"resolution"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResolveEmailRequest: _TypeAlias = ResolveEmailRequest  # noqa: Y015
+
+@_typing.final
+class BatchCheckSendsRequest(_message.Message):
+    """Request of BatchCheckSends."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FROM_MAILBOX_ID_FIELD_NUMBER: _builtins.int
+    FROM_MAILBOX_EMAIL_FIELD_NUMBER: _builtins.int
+    TO_FIELD_NUMBER: _builtins.int
+    GUARD_FIELD_NUMBER: _builtins.int
+    OVERSIGHT_MODE_FIELD_NUMBER: _builtins.int
+    from_mailbox_id: _builtins.str
+    """By id."""
+    from_mailbox_email: _builtins.str
+    """By address."""
+    oversight_mode: _mail_pb2.OversightMode.ValueType
+    """The mode of the mails; see SendEmailRequest.oversight_mode."""
+    @_builtins.property
+    def to(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The addresses, 1 to 1000."""
+
+    @_builtins.property
+    def guard(self) -> Global___SendGuard:
+        """The guard of the mails."""
+
+    def __init__(
+        self,
+        *,
+        from_mailbox_id: _builtins.str = ...,
+        from_mailbox_email: _builtins.str = ...,
+        to: _abc.Iterable[_builtins.str] | None = ...,
+        guard: Global___SendGuard | None = ...,
+        oversight_mode: _mail_pb2.OversightMode.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["from", b"from", "from_mailbox_email", b"from_mailbox_email", "from_mailbox_id", b"from_mailbox_id", "guard", b"guard"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["from", b"from", "from_mailbox_email", b"from_mailbox_email", "from_mailbox_id", b"from_mailbox_id", "guard", b"guard", "oversight_mode", b"oversight_mode", "to", b"to"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_from: _TypeAlias = _typing.Literal["from_mailbox_id", "from_mailbox_email"]  # noqa: Y015
+    _WhichOneofArgType_from: _TypeAlias = _typing.Literal["from", b"from"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_from) -> _WhichOneofReturnType_from | None: ...
+
+Global___BatchCheckSendsRequest: _TypeAlias = BatchCheckSendsRequest  # noqa: Y015
+
+@_typing.final
+class BatchCheckSendsResponse(_message.Message):
+    """Response of BatchCheckSends."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHECKS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def checks(self) -> _containers.RepeatedCompositeFieldContainer[Global___SendCheck]:
+        """One answer for each address, in the order of the request."""
+
+    def __init__(
+        self,
+        *,
+        checks: _abc.Iterable[Global___SendCheck] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checks", b"checks"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchCheckSendsResponse: _TypeAlias = BatchCheckSendsResponse  # noqa: Y015
+
+@_typing.final
+class SendCheck(_message.Message):
+    """Whether a mail to an address would be accepted."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    REFUSAL_FIELD_NUMBER: _builtins.int
+    address: _builtins.str
+    """The address as it was asked about."""
+    state: _mail_pb2.EmailState.ValueType
+    """It would be accepted and stand so: QUEUED or HELD."""
+    @_builtins.property
+    def refusal(self) -> _error_reason_pb2.Refusal:
+        """It would be refused for this."""
+
+    def __init__(
+        self,
+        *,
+        address: _builtins.str = ...,
+        state: _mail_pb2.EmailState.ValueType = ...,
+        refusal: _error_reason_pb2.Refusal | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["refusal", b"refusal", "result", b"result", "state", b"state"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "refusal", b"refusal", "result", b"result", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_result: _TypeAlias = _typing.Literal["state", "refusal"]  # noqa: Y015
+    _WhichOneofArgType_result: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_result) -> _WhichOneofReturnType_result | None: ...
+
+Global___SendCheck: _TypeAlias = SendCheck  # noqa: Y015
+
+@_typing.final
+class IngestEventRequest(_message.Message):
+    """Request of IngestEvent."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EMAIL_ID_FIELD_NUMBER: _builtins.int
+    MESSAGE_ID_FIELD_NUMBER: _builtins.int
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    TYPE_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    PERMANENT_FIELD_NUMBER: _builtins.int
+    DETAIL_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    email_id: _builtins.str
+    """By our id."""
+    message_id: _builtins.str
+    """By its Message-ID, with or without angle brackets."""
+    address: _builtins.str
+    """The recipient it is about; may be left out when the mail has only one."""
+    type: _mail_pb2.DeliveryEventType.ValueType
+    """What happened."""
+    permanent: _builtins.bool
+    """For BOUNCED: whether it is for good. Otherwise the mail may still arrive, and only the timeline shows it."""
+    detail: _builtins.str
+    """What was said; at most 500 characters are kept."""
+    request_id: _builtins.str
+    """Makes the call repeatable; see CreateContactRequest.request_id."""
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """When it happened; now when left out. With it, the same report is told from another one like it."""
+
+    def __init__(
+        self,
+        *,
+        email_id: _builtins.str = ...,
+        message_id: _builtins.str = ...,
+        address: _builtins.str = ...,
+        type: _mail_pb2.DeliveryEventType.ValueType = ...,
+        time: _timestamp_pb2.Timestamp | None = ...,
+        permanent: _builtins.bool = ...,
+        detail: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["email", b"email", "email_id", b"email_id", "message_id", b"message_id", "time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "detail", b"detail", "email", b"email", "email_id", b"email_id", "message_id", b"message_id", "permanent", b"permanent", "request_id", b"request_id", "time", b"time", "type", b"type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_email: _TypeAlias = _typing.Literal["email_id", "message_id"]  # noqa: Y015
+    _WhichOneofArgType_email: _TypeAlias = _typing.Literal["email", b"email"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_email) -> _WhichOneofReturnType_email | None: ...
+
+Global___IngestEventRequest: _TypeAlias = IngestEventRequest  # noqa: Y015
+
+@_typing.final
+class IngestEventResponse(_message.Message):
+    """Response of IngestEvent."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EMAIL_FIELD_NUMBER: _builtins.int
+    DUPLICATE_FIELD_NUMBER: _builtins.int
+    duplicate: _builtins.bool
+    """True when this had been reported before, and nothing changed now."""
+    @_builtins.property
+    def email(self) -> _mail_pb2.Email:
+        """The mail as it is now."""
+
+    def __init__(
+        self,
+        *,
+        email: _mail_pb2.Email | None = ...,
+        duplicate: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["email", b"email"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["duplicate", b"duplicate", "email", b"email"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___IngestEventResponse: _TypeAlias = IngestEventResponse  # noqa: Y015
+
+@_typing.final
+class ListSuppressionsRequest(_message.Message):
+    """Request of ListSuppressions."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    address: _builtins.str
+    """Only this address."""
+    page_size: _builtins.int
+    """How many suppressions a page holds: 1 to 500, 50 when left out; larger is cut to 500."""
+    page_token: _builtins.str
+    """next_page_token of the page before; see SearchContactsRequest.page_token."""
+    def __init__(
+        self,
+        *,
+        address: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListSuppressionsRequest: _TypeAlias = ListSuppressionsRequest  # noqa: Y015
+
+@_typing.final
+class ListSuppressionsResponse(_message.Message):
+    """Response of ListSuppressions."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUPPRESSIONS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Where the next page starts; empty on the last one."""
+    @_builtins.property
+    def suppressions(self) -> _containers.RepeatedCompositeFieldContainer[_mail_pb2.Suppression]:
+        """The suppressions."""
+
+    def __init__(
+        self,
+        *,
+        suppressions: _abc.Iterable[_mail_pb2.Suppression] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "suppressions", b"suppressions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListSuppressionsResponse: _TypeAlias = ListSuppressionsResponse  # noqa: Y015
+
+@_typing.final
+class AddSuppressionRequest(_message.Message):
+    """Request of AddSuppression."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    address: _builtins.str
+    """The address; see CreateContactRequest.email for what is refused."""
+    request_id: _builtins.str
+    """Makes the call repeatable; see CreateContactRequest.request_id."""
+    def __init__(
+        self,
+        *,
+        address: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AddSuppressionRequest: _TypeAlias = AddSuppressionRequest  # noqa: Y015
+
+@_typing.final
+class RemoveSuppressionRequest(_message.Message):
+    """Request of RemoveSuppression."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    address: _builtins.str
+    """The address."""
+    request_id: _builtins.str
+    """Makes the call repeatable; see CreateContactRequest.request_id."""
+    def __init__(
+        self,
+        *,
+        address: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RemoveSuppressionRequest: _TypeAlias = RemoveSuppressionRequest  # noqa: Y015
+
+@_typing.final
+class RemoveSuppressionResponse(_message.Message):
+    """Response of RemoveSuppression."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUPPRESSION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def suppression(self) -> _mail_pb2.Suppression:
+        """The suppression that was lifted."""
+
+    def __init__(
+        self,
+        *,
+        suppression: _mail_pb2.Suppression | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["suppression", b"suppression"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["suppression", b"suppression"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RemoveSuppressionResponse: _TypeAlias = RemoveSuppressionResponse  # noqa: Y015
+
+@_typing.final
+class GetAttachmentRequest(_message.Message):
+    """Request of GetAttachment."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EMAIL_ID_FIELD_NUMBER: _builtins.int
+    INDEX_FIELD_NUMBER: _builtins.int
+    email_id: _builtins.str
+    """The mail."""
+    index: _builtins.int
+    """Which of Email.attachments, from 0."""
+    def __init__(
+        self,
+        *,
+        email_id: _builtins.str = ...,
+        index: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["email_id", b"email_id", "index", b"index"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetAttachmentRequest: _TypeAlias = GetAttachmentRequest  # noqa: Y015
+
+@_typing.final
+class GetAttachmentResponse(_message.Message):
+    """Response of GetAttachment."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ATTACHMENT_FIELD_NUMBER: _builtins.int
+    CONTENT_FIELD_NUMBER: _builtins.int
+    content: _builtins.bytes
+    """Its bytes."""
+    @_builtins.property
+    def attachment(self) -> _mail_pb2.Attachment:
+        """What it is."""
+
+    def __init__(
+        self,
+        *,
+        attachment: _mail_pb2.Attachment | None = ...,
+        content: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["attachment", b"attachment"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attachment", b"attachment", "content", b"content"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetAttachmentResponse: _TypeAlias = GetAttachmentResponse  # noqa: Y015
+
+@_typing.final
 class IngestEmailRequest(_message.Message):
     """Request of IngestEmail."""
 
@@ -372,6 +1456,8 @@ class IngestEmailRequest(_message.Message):
     MAILBOX_EMAIL_FIELD_NUMBER: _builtins.int
     RAW_FIELD_NUMBER: _builtins.int
     ENVELOPE_FROM_FIELD_NUMBER: _builtins.int
+    ENVELOPE_TO_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
     mailbox_id: _builtins.str
     """By id."""
     mailbox_email: _builtins.str
@@ -380,6 +1466,12 @@ class IngestEmailRequest(_message.Message):
     """The mail as it is on the wire: headers, an empty line, the body (RFC 5322). At most 10 MiB."""
     envelope_from: _builtins.str
     """The sender's address in the SMTP envelope (MAIL FROM); empty for bounces."""
+    envelope_to: _builtins.str
+    """The recipient's address in the SMTP envelope (RCPT TO) where it is not the mailbox's own, as for the answers to
+    List-Unsubscribe and for bounces: `box+…@domain`.
+    """
+    request_id: _builtins.str
+    """Makes the call repeatable; see CreateContactRequest.request_id. Without one the same bytes are told all the same."""
     def __init__(
         self,
         *,
@@ -387,10 +1479,12 @@ class IngestEmailRequest(_message.Message):
         mailbox_email: _builtins.str = ...,
         raw: _builtins.bytes = ...,
         envelope_from: _builtins.str = ...,
+        envelope_to: _builtins.str = ...,
+        request_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["mailbox", b"mailbox", "mailbox_email", b"mailbox_email", "mailbox_id", b"mailbox_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["envelope_from", b"envelope_from", "mailbox", b"mailbox", "mailbox_email", b"mailbox_email", "mailbox_id", b"mailbox_id", "raw", b"raw"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["envelope_from", b"envelope_from", "envelope_to", b"envelope_to", "mailbox", b"mailbox", "mailbox_email", b"mailbox_email", "mailbox_id", b"mailbox_id", "raw", b"raw", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_mailbox: _TypeAlias = _typing.Literal["mailbox_id", "mailbox_email"]  # noqa: Y015
     _WhichOneofArgType_mailbox: _TypeAlias = _typing.Literal["mailbox", b"mailbox"]  # noqa: Y015
@@ -555,6 +1649,8 @@ class ListThreadsRequest(_message.Message):
     CONTACT_EMAIL_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    AWAITING_REPLY_BEFORE_FIELD_NUMBER: _builtins.int
+    UNANSWERED_FIELD_NUMBER: _builtins.int
     mailbox_id: _builtins.str
     """By id."""
     mailbox_email: _builtins.str
@@ -567,6 +1663,14 @@ class ListThreadsRequest(_message.Message):
     """How many threads a page holds: 1 to 500, 50 when left out; larger is cut to 500."""
     page_token: _builtins.str
     """next_page_token of the page before; see SearchContactsRequest.page_token."""
+    unanswered: _builtins.bool
+    """Only threads in which somebody waits for our answer."""
+    @_builtins.property
+    def awaiting_reply_before(self) -> _timestamp_pb2.Timestamp:
+        """Only threads in which we have waited for an answer since before this time: for those who have not answered in
+        three days give the time three days ago.
+        """
+
     def __init__(
         self,
         *,
@@ -576,10 +1680,12 @@ class ListThreadsRequest(_message.Message):
         contact_email: _builtins.str = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        awaiting_reply_before: _timestamp_pb2.Timestamp | None = ...,
+        unanswered: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["contact", b"contact", "contact_email", b"contact_email", "contact_id", b"contact_id", "mailbox", b"mailbox", "mailbox_email", b"mailbox_email", "mailbox_id", b"mailbox_id"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["awaiting_reply_before", b"awaiting_reply_before", "contact", b"contact", "contact_email", b"contact_email", "contact_id", b"contact_id", "mailbox", b"mailbox", "mailbox_email", b"mailbox_email", "mailbox_id", b"mailbox_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["contact", b"contact", "contact_email", b"contact_email", "contact_id", b"contact_id", "mailbox", b"mailbox", "mailbox_email", b"mailbox_email", "mailbox_id", b"mailbox_id", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["awaiting_reply_before", b"awaiting_reply_before", "contact", b"contact", "contact_email", b"contact_email", "contact_id", b"contact_id", "mailbox", b"mailbox", "mailbox_email", b"mailbox_email", "mailbox_id", b"mailbox_id", "page_size", b"page_size", "page_token", b"page_token", "unanswered", b"unanswered"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_contact: _TypeAlias = _typing.Literal["contact_id", "contact_email"]  # noqa: Y015
     _WhichOneofArgType_contact: _TypeAlias = _typing.Literal["contact", b"contact"]  # noqa: Y015
@@ -681,24 +1787,40 @@ class ListNotificationsRequest(_message.Message):
     AFTER_SEQ_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    TYPES_FIELD_NUMBER: _builtins.int
+    MAILBOX_ID_FIELD_NUMBER: _builtins.int
+    MAILBOX_EMAIL_FIELD_NUMBER: _builtins.int
     after_seq: _builtins.int
     """Only those numbered higher than this."""
     page_size: _builtins.int
     """How many notifications a page holds: 1 to 500, 50 when left out; larger is cut to 500."""
     page_token: _builtins.str
     """next_page_token of the page before; see SearchContactsRequest.page_token."""
+    mailbox_id: _builtins.str
+    """By id; a deleted mailbox's can still be read."""
+    mailbox_email: _builtins.str
+    """By address."""
+    @_builtins.property
+    def types(self) -> _containers.RepeatedScalarFieldContainer[_mail_pb2.NotificationType.ValueType]:
+        """Only those of these types."""
+
     def __init__(
         self,
         *,
         after_seq: _builtins.int = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        types: _abc.Iterable[_mail_pb2.NotificationType.ValueType] | None = ...,
+        mailbox_id: _builtins.str = ...,
+        mailbox_email: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["mailbox", b"mailbox", "mailbox_email", b"mailbox_email", "mailbox_id", b"mailbox_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_seq", b"after_seq", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_seq", b"after_seq", "mailbox", b"mailbox", "mailbox_email", b"mailbox_email", "mailbox_id", b"mailbox_id", "page_size", b"page_size", "page_token", b"page_token", "types", b"types"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType_mailbox: _TypeAlias = _typing.Literal["mailbox_id", "mailbox_email"]  # noqa: Y015
+    _WhichOneofArgType_mailbox: _TypeAlias = _typing.Literal["mailbox", b"mailbox"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_mailbox) -> _WhichOneofReturnType_mailbox | None: ...
 
 Global___ListNotificationsRequest: _TypeAlias = ListNotificationsRequest  # noqa: Y015
 
@@ -729,3 +1851,73 @@ class ListNotificationsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListNotificationsResponse: _TypeAlias = ListNotificationsResponse  # noqa: Y015
+
+@_typing.final
+class WatchNotificationsRequest(_message.Message):
+    """Request of WatchNotifications."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AFTER_SEQ_FIELD_NUMBER: _builtins.int
+    ONLY_NEW_FIELD_NUMBER: _builtins.int
+    TYPES_FIELD_NUMBER: _builtins.int
+    MAILBOX_ID_FIELD_NUMBER: _builtins.int
+    MAILBOX_EMAIL_FIELD_NUMBER: _builtins.int
+    after_seq: _builtins.int
+    """Begin with the one after this number: the `seq` of the last response that was read. 0: with the oldest kept."""
+    only_new: _builtins.bool
+    """Begin with what happens from now on, instead."""
+    mailbox_id: _builtins.str
+    """By id; a deleted mailbox's can still be read."""
+    mailbox_email: _builtins.str
+    """By address."""
+    @_builtins.property
+    def types(self) -> _containers.RepeatedScalarFieldContainer[_mail_pb2.NotificationType.ValueType]:
+        """Only those of these types."""
+
+    def __init__(
+        self,
+        *,
+        after_seq: _builtins.int = ...,
+        only_new: _builtins.bool = ...,
+        types: _abc.Iterable[_mail_pb2.NotificationType.ValueType] | None = ...,
+        mailbox_id: _builtins.str = ...,
+        mailbox_email: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["mailbox", b"mailbox", "mailbox_email", b"mailbox_email", "mailbox_id", b"mailbox_id"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_seq", b"after_seq", "mailbox", b"mailbox", "mailbox_email", b"mailbox_email", "mailbox_id", b"mailbox_id", "only_new", b"only_new", "types", b"types"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_mailbox: _TypeAlias = _typing.Literal["mailbox_id", "mailbox_email"]  # noqa: Y015
+    _WhichOneofArgType_mailbox: _TypeAlias = _typing.Literal["mailbox", b"mailbox"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_mailbox) -> _WhichOneofReturnType_mailbox | None: ...
+
+Global___WatchNotificationsRequest: _TypeAlias = WatchNotificationsRequest  # noqa: Y015
+
+@_typing.final
+class WatchNotificationsResponse(_message.Message):
+    """Response of WatchNotifications."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NOTIFICATION_FIELD_NUMBER: _builtins.int
+    SEQ_FIELD_NUMBER: _builtins.int
+    seq: _builtins.int
+    """The number up to which everything that passes the filters was sent: where to take the stream up again."""
+    @_builtins.property
+    def notification(self) -> _mail_pb2.Notification:
+        """What happened; absent when the response only says how far the stream is, which it does when much was filtered out."""
+
+    def __init__(
+        self,
+        *,
+        notification: _mail_pb2.Notification | None = ...,
+        seq: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["notification", b"notification"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["notification", b"notification", "seq", b"seq"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchNotificationsResponse: _TypeAlias = WatchNotificationsResponse  # noqa: Y015

@@ -73,6 +73,61 @@ class MailServiceStub:
                 request_serializer=multimail_dot_v1_dot_mail__service__pb2.ReplyEmailRequest.SerializeToString,
                 response_deserializer=multimail_dot_v1_dot_mail__service__pb2.ReplyEmailResponse.FromString,
                 _registered_method=True)
+        self.CancelEmail = channel.unary_unary(
+                '/multimail.v1.MailService/CancelEmail',
+                request_serializer=multimail_dot_v1_dot_mail__service__pb2.CancelEmailRequest.SerializeToString,
+                response_deserializer=multimail_dot_v1_dot_mail__pb2.Email.FromString,
+                _registered_method=True)
+        self.UpdateEmail = channel.unary_unary(
+                '/multimail.v1.MailService/UpdateEmail',
+                request_serializer=multimail_dot_v1_dot_mail__service__pb2.UpdateEmailRequest.SerializeToString,
+                response_deserializer=multimail_dot_v1_dot_mail__pb2.Email.FromString,
+                _registered_method=True)
+        self.ListHeldEmails = channel.unary_unary(
+                '/multimail.v1.MailService/ListHeldEmails',
+                request_serializer=multimail_dot_v1_dot_mail__service__pb2.ListHeldEmailsRequest.SerializeToString,
+                response_deserializer=multimail_dot_v1_dot_mail__service__pb2.ListHeldEmailsResponse.FromString,
+                _registered_method=True)
+        self.ApproveEmails = channel.unary_unary(
+                '/multimail.v1.MailService/ApproveEmails',
+                request_serializer=multimail_dot_v1_dot_mail__service__pb2.ApproveEmailsRequest.SerializeToString,
+                response_deserializer=multimail_dot_v1_dot_mail__service__pb2.ApproveEmailsResponse.FromString,
+                _registered_method=True)
+        self.RejectEmails = channel.unary_unary(
+                '/multimail.v1.MailService/RejectEmails',
+                request_serializer=multimail_dot_v1_dot_mail__service__pb2.RejectEmailsRequest.SerializeToString,
+                response_deserializer=multimail_dot_v1_dot_mail__service__pb2.RejectEmailsResponse.FromString,
+                _registered_method=True)
+        self.ResolveEmail = channel.unary_unary(
+                '/multimail.v1.MailService/ResolveEmail',
+                request_serializer=multimail_dot_v1_dot_mail__service__pb2.ResolveEmailRequest.SerializeToString,
+                response_deserializer=multimail_dot_v1_dot_mail__pb2.Email.FromString,
+                _registered_method=True)
+        self.BatchCheckSends = channel.unary_unary(
+                '/multimail.v1.MailService/BatchCheckSends',
+                request_serializer=multimail_dot_v1_dot_mail__service__pb2.BatchCheckSendsRequest.SerializeToString,
+                response_deserializer=multimail_dot_v1_dot_mail__service__pb2.BatchCheckSendsResponse.FromString,
+                _registered_method=True)
+        self.IngestEvent = channel.unary_unary(
+                '/multimail.v1.MailService/IngestEvent',
+                request_serializer=multimail_dot_v1_dot_mail__service__pb2.IngestEventRequest.SerializeToString,
+                response_deserializer=multimail_dot_v1_dot_mail__service__pb2.IngestEventResponse.FromString,
+                _registered_method=True)
+        self.ListSuppressions = channel.unary_unary(
+                '/multimail.v1.MailService/ListSuppressions',
+                request_serializer=multimail_dot_v1_dot_mail__service__pb2.ListSuppressionsRequest.SerializeToString,
+                response_deserializer=multimail_dot_v1_dot_mail__service__pb2.ListSuppressionsResponse.FromString,
+                _registered_method=True)
+        self.AddSuppression = channel.unary_unary(
+                '/multimail.v1.MailService/AddSuppression',
+                request_serializer=multimail_dot_v1_dot_mail__service__pb2.AddSuppressionRequest.SerializeToString,
+                response_deserializer=multimail_dot_v1_dot_mail__pb2.Suppression.FromString,
+                _registered_method=True)
+        self.RemoveSuppression = channel.unary_unary(
+                '/multimail.v1.MailService/RemoveSuppression',
+                request_serializer=multimail_dot_v1_dot_mail__service__pb2.RemoveSuppressionRequest.SerializeToString,
+                response_deserializer=multimail_dot_v1_dot_mail__service__pb2.RemoveSuppressionResponse.FromString,
+                _registered_method=True)
         self.IngestEmail = channel.unary_unary(
                 '/multimail.v1.MailService/IngestEmail',
                 request_serializer=multimail_dot_v1_dot_mail__service__pb2.IngestEmailRequest.SerializeToString,
@@ -82,6 +137,11 @@ class MailServiceStub:
                 '/multimail.v1.MailService/GetEmail',
                 request_serializer=multimail_dot_v1_dot_mail__service__pb2.GetEmailRequest.SerializeToString,
                 response_deserializer=multimail_dot_v1_dot_mail__pb2.Email.FromString,
+                _registered_method=True)
+        self.GetAttachment = channel.unary_unary(
+                '/multimail.v1.MailService/GetAttachment',
+                request_serializer=multimail_dot_v1_dot_mail__service__pb2.GetAttachmentRequest.SerializeToString,
+                response_deserializer=multimail_dot_v1_dot_mail__service__pb2.GetAttachmentResponse.FromString,
                 _registered_method=True)
         self.ListEmails = channel.unary_unary(
                 '/multimail.v1.MailService/ListEmails',
@@ -102,6 +162,11 @@ class MailServiceStub:
                 '/multimail.v1.MailService/ListNotifications',
                 request_serializer=multimail_dot_v1_dot_mail__service__pb2.ListNotificationsRequest.SerializeToString,
                 response_deserializer=multimail_dot_v1_dot_mail__service__pb2.ListNotificationsResponse.FromString,
+                _registered_method=True)
+        self.WatchNotifications = channel.unary_stream(
+                '/multimail.v1.MailService/WatchNotifications',
+                request_serializer=multimail_dot_v1_dot_mail__service__pb2.WatchNotificationsRequest.SerializeToString,
+                response_deserializer=multimail_dot_v1_dot_mail__service__pb2.WatchNotificationsResponse.FromString,
                 _registered_method=True)
 
 
@@ -134,7 +199,8 @@ class MailServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UpdateMailbox(self, request, context):
-        """Changes a mailbox's display name or mode. Scope: admin, and oversight to make the mode looser.
+        """Changes a mailbox's display name, mode or rules. Scope: admin, and oversight for what makes people watch less: a
+        looser mode, a longer allow-list, no more holding of first mails, a longer approval_ttl.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -164,6 +230,92 @@ class MailServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CancelEmail(self, request, context):
+        """Stops a mail that is HELD, SCHEDULED or QUEUED, or SENDING and not yet on its way to a recipient; recipients who
+        have it already keep it. Too late: FAILED_PRECONDITION, reason STATE_FORBIDS. Scope: send.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateEmail(self, request, context):
+        """Changes the content of a HELD or SCHEDULED mail. Its content_sha256 changes with it, so that what a person has
+        approved or read before no longer counts: an approved SCHEDULED mail is HELD again. Scope: send.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListHeldEmails(self, request, context):
+        """Lists mail that waits for a person, oldest first, with what a decision needs: the whole mail, its true recipients,
+        who they are, and what was last written. Scope: oversight.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ApproveEmails(self, request, context):
+        """Approves held mails, each for exactly the content that was read. The guard runs again; a mail it refuses stays
+        HELD. Outbound mail then goes out or waits for its time, inbound mail is delivered. One approval sends one mail,
+        whatever the number of callers. Scope: oversight.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RejectEmails(self, request, context):
+        """Rejects held mails: they never go out, or are never shown. Scope: oversight.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ResolveEmail(self, request, context):
+        """Ends the doubt about an IN_DOUBT mail, for all its recipients in doubt. Scope: oversight.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def BatchCheckSends(self, request, context):
+        """Answers for up to 1000 addresses whether a mail to each would be accepted now, in their order. Nothing is sent or
+        reserved. Scope: read.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def IngestEvent(self, request, context):
+        """Takes in a report about the delivery of a mail of ours, from a provider's webhook for instance. Reports may come
+        twice and in any order; the result is the same. A permanent bounce and a complaint suppress the address.
+        Scope: write.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListSuppressions(self, request, context):
+        """Lists suppressed addresses, in no order that means anything. Scope: read.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AddSuppression(self, request, context):
+        """Suppresses an address: sends to it are FAILED_PRECONDITION, reason SUPPRESSED. Scope: write.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RemoveSuppression(self, request, context):
+        """Lifts a suppression, whatever its reason; NOT_FOUND, reason SUPPRESSION_NOT_FOUND, when there is none.
+        Scope: admin.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def IngestEmail(self, request, context):
         """Takes in a raw mail as if it had come by SMTP: for those who receive mail by other means. The same bytes for the
         same mailbox and envelope sender change nothing a second time. Scope: write.
@@ -179,6 +331,13 @@ class MailServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetAttachment(self, request, context):
+        """Reads one file of a mail. Nobody has looked at it for harm. Scope: read.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListEmails(self, request, context):
         """Lists mails, newest first, without bodies: an inbox is direction INBOUND of one mailbox. Scope: read.
         """
@@ -187,7 +346,7 @@ class MailServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListThreads(self, request, context):
-        """Lists conversations in order of id. Scope: read.
+        """Lists conversations in order of id; with `awaiting_reply_before` those who have not answered since. Scope: read.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -202,6 +361,16 @@ class MailServiceServicer:
 
     def ListNotifications(self, request, context):
         """Lists what happened, oldest first, by number. Acts through an AUTONOMOUS mailbox are recorded but not shown.
+        Scope: read.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchNotifications(self, request, context):
+        """Follows what happens: every notification once, in order, without a gap, the first within a second of its commit.
+        The stream ends only when the caller, the service or the connection ends it; take it up again from the last `seq`
+        that was read. A number whose successors are no longer kept is FAILED_PRECONDITION, reason POSITION_TOO_OLD.
         Scope: read.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -246,6 +415,61 @@ def add_MailServiceServicer_to_server(servicer, server):
                     request_deserializer=multimail_dot_v1_dot_mail__service__pb2.ReplyEmailRequest.FromString,
                     response_serializer=multimail_dot_v1_dot_mail__service__pb2.ReplyEmailResponse.SerializeToString,
             ),
+            'CancelEmail': grpc.unary_unary_rpc_method_handler(
+                    servicer.CancelEmail,
+                    request_deserializer=multimail_dot_v1_dot_mail__service__pb2.CancelEmailRequest.FromString,
+                    response_serializer=multimail_dot_v1_dot_mail__pb2.Email.SerializeToString,
+            ),
+            'UpdateEmail': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateEmail,
+                    request_deserializer=multimail_dot_v1_dot_mail__service__pb2.UpdateEmailRequest.FromString,
+                    response_serializer=multimail_dot_v1_dot_mail__pb2.Email.SerializeToString,
+            ),
+            'ListHeldEmails': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListHeldEmails,
+                    request_deserializer=multimail_dot_v1_dot_mail__service__pb2.ListHeldEmailsRequest.FromString,
+                    response_serializer=multimail_dot_v1_dot_mail__service__pb2.ListHeldEmailsResponse.SerializeToString,
+            ),
+            'ApproveEmails': grpc.unary_unary_rpc_method_handler(
+                    servicer.ApproveEmails,
+                    request_deserializer=multimail_dot_v1_dot_mail__service__pb2.ApproveEmailsRequest.FromString,
+                    response_serializer=multimail_dot_v1_dot_mail__service__pb2.ApproveEmailsResponse.SerializeToString,
+            ),
+            'RejectEmails': grpc.unary_unary_rpc_method_handler(
+                    servicer.RejectEmails,
+                    request_deserializer=multimail_dot_v1_dot_mail__service__pb2.RejectEmailsRequest.FromString,
+                    response_serializer=multimail_dot_v1_dot_mail__service__pb2.RejectEmailsResponse.SerializeToString,
+            ),
+            'ResolveEmail': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResolveEmail,
+                    request_deserializer=multimail_dot_v1_dot_mail__service__pb2.ResolveEmailRequest.FromString,
+                    response_serializer=multimail_dot_v1_dot_mail__pb2.Email.SerializeToString,
+            ),
+            'BatchCheckSends': grpc.unary_unary_rpc_method_handler(
+                    servicer.BatchCheckSends,
+                    request_deserializer=multimail_dot_v1_dot_mail__service__pb2.BatchCheckSendsRequest.FromString,
+                    response_serializer=multimail_dot_v1_dot_mail__service__pb2.BatchCheckSendsResponse.SerializeToString,
+            ),
+            'IngestEvent': grpc.unary_unary_rpc_method_handler(
+                    servicer.IngestEvent,
+                    request_deserializer=multimail_dot_v1_dot_mail__service__pb2.IngestEventRequest.FromString,
+                    response_serializer=multimail_dot_v1_dot_mail__service__pb2.IngestEventResponse.SerializeToString,
+            ),
+            'ListSuppressions': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListSuppressions,
+                    request_deserializer=multimail_dot_v1_dot_mail__service__pb2.ListSuppressionsRequest.FromString,
+                    response_serializer=multimail_dot_v1_dot_mail__service__pb2.ListSuppressionsResponse.SerializeToString,
+            ),
+            'AddSuppression': grpc.unary_unary_rpc_method_handler(
+                    servicer.AddSuppression,
+                    request_deserializer=multimail_dot_v1_dot_mail__service__pb2.AddSuppressionRequest.FromString,
+                    response_serializer=multimail_dot_v1_dot_mail__pb2.Suppression.SerializeToString,
+            ),
+            'RemoveSuppression': grpc.unary_unary_rpc_method_handler(
+                    servicer.RemoveSuppression,
+                    request_deserializer=multimail_dot_v1_dot_mail__service__pb2.RemoveSuppressionRequest.FromString,
+                    response_serializer=multimail_dot_v1_dot_mail__service__pb2.RemoveSuppressionResponse.SerializeToString,
+            ),
             'IngestEmail': grpc.unary_unary_rpc_method_handler(
                     servicer.IngestEmail,
                     request_deserializer=multimail_dot_v1_dot_mail__service__pb2.IngestEmailRequest.FromString,
@@ -255,6 +479,11 @@ def add_MailServiceServicer_to_server(servicer, server):
                     servicer.GetEmail,
                     request_deserializer=multimail_dot_v1_dot_mail__service__pb2.GetEmailRequest.FromString,
                     response_serializer=multimail_dot_v1_dot_mail__pb2.Email.SerializeToString,
+            ),
+            'GetAttachment': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetAttachment,
+                    request_deserializer=multimail_dot_v1_dot_mail__service__pb2.GetAttachmentRequest.FromString,
+                    response_serializer=multimail_dot_v1_dot_mail__service__pb2.GetAttachmentResponse.SerializeToString,
             ),
             'ListEmails': grpc.unary_unary_rpc_method_handler(
                     servicer.ListEmails,
@@ -275,6 +504,11 @@ def add_MailServiceServicer_to_server(servicer, server):
                     servicer.ListNotifications,
                     request_deserializer=multimail_dot_v1_dot_mail__service__pb2.ListNotificationsRequest.FromString,
                     response_serializer=multimail_dot_v1_dot_mail__service__pb2.ListNotificationsResponse.SerializeToString,
+            ),
+            'WatchNotifications': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchNotifications,
+                    request_deserializer=multimail_dot_v1_dot_mail__service__pb2.WatchNotificationsRequest.FromString,
+                    response_serializer=multimail_dot_v1_dot_mail__service__pb2.WatchNotificationsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -480,6 +714,303 @@ class MailService:
             _registered_method=True)
 
     @staticmethod
+    def CancelEmail(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/multimail.v1.MailService/CancelEmail',
+            multimail_dot_v1_dot_mail__service__pb2.CancelEmailRequest.SerializeToString,
+            multimail_dot_v1_dot_mail__pb2.Email.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateEmail(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/multimail.v1.MailService/UpdateEmail',
+            multimail_dot_v1_dot_mail__service__pb2.UpdateEmailRequest.SerializeToString,
+            multimail_dot_v1_dot_mail__pb2.Email.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListHeldEmails(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/multimail.v1.MailService/ListHeldEmails',
+            multimail_dot_v1_dot_mail__service__pb2.ListHeldEmailsRequest.SerializeToString,
+            multimail_dot_v1_dot_mail__service__pb2.ListHeldEmailsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ApproveEmails(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/multimail.v1.MailService/ApproveEmails',
+            multimail_dot_v1_dot_mail__service__pb2.ApproveEmailsRequest.SerializeToString,
+            multimail_dot_v1_dot_mail__service__pb2.ApproveEmailsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RejectEmails(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/multimail.v1.MailService/RejectEmails',
+            multimail_dot_v1_dot_mail__service__pb2.RejectEmailsRequest.SerializeToString,
+            multimail_dot_v1_dot_mail__service__pb2.RejectEmailsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResolveEmail(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/multimail.v1.MailService/ResolveEmail',
+            multimail_dot_v1_dot_mail__service__pb2.ResolveEmailRequest.SerializeToString,
+            multimail_dot_v1_dot_mail__pb2.Email.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BatchCheckSends(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/multimail.v1.MailService/BatchCheckSends',
+            multimail_dot_v1_dot_mail__service__pb2.BatchCheckSendsRequest.SerializeToString,
+            multimail_dot_v1_dot_mail__service__pb2.BatchCheckSendsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def IngestEvent(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/multimail.v1.MailService/IngestEvent',
+            multimail_dot_v1_dot_mail__service__pb2.IngestEventRequest.SerializeToString,
+            multimail_dot_v1_dot_mail__service__pb2.IngestEventResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListSuppressions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/multimail.v1.MailService/ListSuppressions',
+            multimail_dot_v1_dot_mail__service__pb2.ListSuppressionsRequest.SerializeToString,
+            multimail_dot_v1_dot_mail__service__pb2.ListSuppressionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AddSuppression(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/multimail.v1.MailService/AddSuppression',
+            multimail_dot_v1_dot_mail__service__pb2.AddSuppressionRequest.SerializeToString,
+            multimail_dot_v1_dot_mail__pb2.Suppression.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RemoveSuppression(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/multimail.v1.MailService/RemoveSuppression',
+            multimail_dot_v1_dot_mail__service__pb2.RemoveSuppressionRequest.SerializeToString,
+            multimail_dot_v1_dot_mail__service__pb2.RemoveSuppressionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def IngestEmail(request,
             target,
             options=(),
@@ -523,6 +1054,33 @@ class MailService:
             '/multimail.v1.MailService/GetEmail',
             multimail_dot_v1_dot_mail__service__pb2.GetEmailRequest.SerializeToString,
             multimail_dot_v1_dot_mail__pb2.Email.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetAttachment(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/multimail.v1.MailService/GetAttachment',
+            multimail_dot_v1_dot_mail__service__pb2.GetAttachmentRequest.SerializeToString,
+            multimail_dot_v1_dot_mail__service__pb2.GetAttachmentResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -631,6 +1189,33 @@ class MailService:
             '/multimail.v1.MailService/ListNotifications',
             multimail_dot_v1_dot_mail__service__pb2.ListNotificationsRequest.SerializeToString,
             multimail_dot_v1_dot_mail__service__pb2.ListNotificationsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchNotifications(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/multimail.v1.MailService/WatchNotifications',
+            multimail_dot_v1_dot_mail__service__pb2.WatchNotificationsRequest.SerializeToString,
+            multimail_dot_v1_dot_mail__service__pb2.WatchNotificationsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -46,7 +46,9 @@ class MailServiceStub:
     ListMailboxes: _grpc.UnaryUnaryMultiCallable[_mail_service_pb2.ListMailboxesRequest, _mail_service_pb2.ListMailboxesResponse]
     """Lists the account's mailboxes in order of id, without the deleted ones. Scope: read."""
     UpdateMailbox: _grpc.UnaryUnaryMultiCallable[_mail_service_pb2.UpdateMailboxRequest, _mail_pb2.Mailbox]
-    """Changes a mailbox's display name or mode. Scope: admin, and oversight to make the mode looser."""
+    """Changes a mailbox's display name, mode or rules. Scope: admin, and oversight for what makes people watch less: a
+    looser mode, a longer allow-list, no more holding of first mails, a longer approval_ttl.
+    """
     DeleteMailbox: _grpc.UnaryUnaryMultiCallable[_mail_service_pb2.DeleteMailboxRequest, _mail_pb2.Mailbox]
     """Deletes a mailbox: it takes no more mail and its address is free again. Mail it accepted still goes out; log
     entries stay, flagged `mailbox_deleted`. Scope: admin.
@@ -59,20 +61,66 @@ class MailServiceStub:
     """Accepts an answer to a mail: from the mailbox it went through, in its thread, to its author (Reply-To counts),
     or when it was ours to its recipients again. Scope: send.
     """
+    CancelEmail: _grpc.UnaryUnaryMultiCallable[_mail_service_pb2.CancelEmailRequest, _mail_pb2.Email]
+    """Stops a mail that is HELD, SCHEDULED or QUEUED, or SENDING and not yet on its way to a recipient; recipients who
+    have it already keep it. Too late: FAILED_PRECONDITION, reason STATE_FORBIDS. Scope: send.
+    """
+    UpdateEmail: _grpc.UnaryUnaryMultiCallable[_mail_service_pb2.UpdateEmailRequest, _mail_pb2.Email]
+    """Changes the content of a HELD or SCHEDULED mail. Its content_sha256 changes with it, so that what a person has
+    approved or read before no longer counts: an approved SCHEDULED mail is HELD again. Scope: send.
+    """
+    ListHeldEmails: _grpc.UnaryUnaryMultiCallable[_mail_service_pb2.ListHeldEmailsRequest, _mail_service_pb2.ListHeldEmailsResponse]
+    """Lists mail that waits for a person, oldest first, with what a decision needs: the whole mail, its true recipients,
+    who they are, and what was last written. Scope: oversight.
+    """
+    ApproveEmails: _grpc.UnaryUnaryMultiCallable[_mail_service_pb2.ApproveEmailsRequest, _mail_service_pb2.ApproveEmailsResponse]
+    """Approves held mails, each for exactly the content that was read. The guard runs again; a mail it refuses stays
+    HELD. Outbound mail then goes out or waits for its time, inbound mail is delivered. One approval sends one mail,
+    whatever the number of callers. Scope: oversight.
+    """
+    RejectEmails: _grpc.UnaryUnaryMultiCallable[_mail_service_pb2.RejectEmailsRequest, _mail_service_pb2.RejectEmailsResponse]
+    """Rejects held mails: they never go out, or are never shown. Scope: oversight."""
+    ResolveEmail: _grpc.UnaryUnaryMultiCallable[_mail_service_pb2.ResolveEmailRequest, _mail_pb2.Email]
+    """Ends the doubt about an IN_DOUBT mail, for all its recipients in doubt. Scope: oversight."""
+    BatchCheckSends: _grpc.UnaryUnaryMultiCallable[_mail_service_pb2.BatchCheckSendsRequest, _mail_service_pb2.BatchCheckSendsResponse]
+    """Answers for up to 1000 addresses whether a mail to each would be accepted now, in their order. Nothing is sent or
+    reserved. Scope: read.
+    """
+    IngestEvent: _grpc.UnaryUnaryMultiCallable[_mail_service_pb2.IngestEventRequest, _mail_service_pb2.IngestEventResponse]
+    """Takes in a report about the delivery of a mail of ours, from a provider's webhook for instance. Reports may come
+    twice and in any order; the result is the same. A permanent bounce and a complaint suppress the address.
+    Scope: write.
+    """
+    ListSuppressions: _grpc.UnaryUnaryMultiCallable[_mail_service_pb2.ListSuppressionsRequest, _mail_service_pb2.ListSuppressionsResponse]
+    """Lists suppressed addresses, in no order that means anything. Scope: read."""
+    AddSuppression: _grpc.UnaryUnaryMultiCallable[_mail_service_pb2.AddSuppressionRequest, _mail_pb2.Suppression]
+    """Suppresses an address: sends to it are FAILED_PRECONDITION, reason SUPPRESSED. Scope: write."""
+    RemoveSuppression: _grpc.UnaryUnaryMultiCallable[_mail_service_pb2.RemoveSuppressionRequest, _mail_service_pb2.RemoveSuppressionResponse]
+    """Lifts a suppression, whatever its reason; NOT_FOUND, reason SUPPRESSION_NOT_FOUND, when there is none.
+    Scope: admin.
+    """
     IngestEmail: _grpc.UnaryUnaryMultiCallable[_mail_service_pb2.IngestEmailRequest, _mail_service_pb2.IngestEmailResponse]
     """Takes in a raw mail as if it had come by SMTP: for those who receive mail by other means. The same bytes for the
     same mailbox and envelope sender change nothing a second time. Scope: write.
     """
     GetEmail: _grpc.UnaryUnaryMultiCallable[_mail_service_pb2.GetEmailRequest, _mail_pb2.Email]
     """Reads one mail with its bodies. The first read of an inbound mail is recorded as its `read_at`. Scope: read."""
+    GetAttachment: _grpc.UnaryUnaryMultiCallable[_mail_service_pb2.GetAttachmentRequest, _mail_service_pb2.GetAttachmentResponse]
+    """Reads one file of a mail. Nobody has looked at it for harm. Scope: read."""
     ListEmails: _grpc.UnaryUnaryMultiCallable[_mail_service_pb2.ListEmailsRequest, _mail_service_pb2.ListEmailsResponse]
     """Lists mails, newest first, without bodies: an inbox is direction INBOUND of one mailbox. Scope: read."""
     ListThreads: _grpc.UnaryUnaryMultiCallable[_mail_service_pb2.ListThreadsRequest, _mail_service_pb2.ListThreadsResponse]
-    """Lists conversations in order of id. Scope: read."""
+    """Lists conversations in order of id; with `awaiting_reply_before` those who have not answered since. Scope: read."""
     GetThread: _grpc.UnaryUnaryMultiCallable[_mail_service_pb2.GetThreadRequest, _mail_service_pb2.GetThreadResponse]
     """Reads one conversation and its newest mails, without bodies. Scope: read."""
     ListNotifications: _grpc.UnaryUnaryMultiCallable[_mail_service_pb2.ListNotificationsRequest, _mail_service_pb2.ListNotificationsResponse]
     """Lists what happened, oldest first, by number. Acts through an AUTONOMOUS mailbox are recorded but not shown.
+    Scope: read.
+    """
+    WatchNotifications: _grpc.UnaryStreamMultiCallable[_mail_service_pb2.WatchNotificationsRequest, _mail_service_pb2.WatchNotificationsResponse]
+    """Follows what happens: every notification once, in order, without a gap, the first within a second of its commit.
+    The stream ends only when the caller, the service or the connection ends it; take it up again from the last `seq`
+    that was read. A number whose successors are no longer kept is FAILED_PRECONDITION, reason POSITION_TOO_OLD.
     Scope: read.
     """
 
@@ -93,7 +141,9 @@ class MailServiceAsyncStub(MailServiceStub):
     ListMailboxes: _aio.UnaryUnaryMultiCallable[_mail_service_pb2.ListMailboxesRequest, _mail_service_pb2.ListMailboxesResponse]  # type: ignore[assignment]
     """Lists the account's mailboxes in order of id, without the deleted ones. Scope: read."""
     UpdateMailbox: _aio.UnaryUnaryMultiCallable[_mail_service_pb2.UpdateMailboxRequest, _mail_pb2.Mailbox]  # type: ignore[assignment]
-    """Changes a mailbox's display name or mode. Scope: admin, and oversight to make the mode looser."""
+    """Changes a mailbox's display name, mode or rules. Scope: admin, and oversight for what makes people watch less: a
+    looser mode, a longer allow-list, no more holding of first mails, a longer approval_ttl.
+    """
     DeleteMailbox: _aio.UnaryUnaryMultiCallable[_mail_service_pb2.DeleteMailboxRequest, _mail_pb2.Mailbox]  # type: ignore[assignment]
     """Deletes a mailbox: it takes no more mail and its address is free again. Mail it accepted still goes out; log
     entries stay, flagged `mailbox_deleted`. Scope: admin.
@@ -106,20 +156,66 @@ class MailServiceAsyncStub(MailServiceStub):
     """Accepts an answer to a mail: from the mailbox it went through, in its thread, to its author (Reply-To counts),
     or when it was ours to its recipients again. Scope: send.
     """
+    CancelEmail: _aio.UnaryUnaryMultiCallable[_mail_service_pb2.CancelEmailRequest, _mail_pb2.Email]  # type: ignore[assignment]
+    """Stops a mail that is HELD, SCHEDULED or QUEUED, or SENDING and not yet on its way to a recipient; recipients who
+    have it already keep it. Too late: FAILED_PRECONDITION, reason STATE_FORBIDS. Scope: send.
+    """
+    UpdateEmail: _aio.UnaryUnaryMultiCallable[_mail_service_pb2.UpdateEmailRequest, _mail_pb2.Email]  # type: ignore[assignment]
+    """Changes the content of a HELD or SCHEDULED mail. Its content_sha256 changes with it, so that what a person has
+    approved or read before no longer counts: an approved SCHEDULED mail is HELD again. Scope: send.
+    """
+    ListHeldEmails: _aio.UnaryUnaryMultiCallable[_mail_service_pb2.ListHeldEmailsRequest, _mail_service_pb2.ListHeldEmailsResponse]  # type: ignore[assignment]
+    """Lists mail that waits for a person, oldest first, with what a decision needs: the whole mail, its true recipients,
+    who they are, and what was last written. Scope: oversight.
+    """
+    ApproveEmails: _aio.UnaryUnaryMultiCallable[_mail_service_pb2.ApproveEmailsRequest, _mail_service_pb2.ApproveEmailsResponse]  # type: ignore[assignment]
+    """Approves held mails, each for exactly the content that was read. The guard runs again; a mail it refuses stays
+    HELD. Outbound mail then goes out or waits for its time, inbound mail is delivered. One approval sends one mail,
+    whatever the number of callers. Scope: oversight.
+    """
+    RejectEmails: _aio.UnaryUnaryMultiCallable[_mail_service_pb2.RejectEmailsRequest, _mail_service_pb2.RejectEmailsResponse]  # type: ignore[assignment]
+    """Rejects held mails: they never go out, or are never shown. Scope: oversight."""
+    ResolveEmail: _aio.UnaryUnaryMultiCallable[_mail_service_pb2.ResolveEmailRequest, _mail_pb2.Email]  # type: ignore[assignment]
+    """Ends the doubt about an IN_DOUBT mail, for all its recipients in doubt. Scope: oversight."""
+    BatchCheckSends: _aio.UnaryUnaryMultiCallable[_mail_service_pb2.BatchCheckSendsRequest, _mail_service_pb2.BatchCheckSendsResponse]  # type: ignore[assignment]
+    """Answers for up to 1000 addresses whether a mail to each would be accepted now, in their order. Nothing is sent or
+    reserved. Scope: read.
+    """
+    IngestEvent: _aio.UnaryUnaryMultiCallable[_mail_service_pb2.IngestEventRequest, _mail_service_pb2.IngestEventResponse]  # type: ignore[assignment]
+    """Takes in a report about the delivery of a mail of ours, from a provider's webhook for instance. Reports may come
+    twice and in any order; the result is the same. A permanent bounce and a complaint suppress the address.
+    Scope: write.
+    """
+    ListSuppressions: _aio.UnaryUnaryMultiCallable[_mail_service_pb2.ListSuppressionsRequest, _mail_service_pb2.ListSuppressionsResponse]  # type: ignore[assignment]
+    """Lists suppressed addresses, in no order that means anything. Scope: read."""
+    AddSuppression: _aio.UnaryUnaryMultiCallable[_mail_service_pb2.AddSuppressionRequest, _mail_pb2.Suppression]  # type: ignore[assignment]
+    """Suppresses an address: sends to it are FAILED_PRECONDITION, reason SUPPRESSED. Scope: write."""
+    RemoveSuppression: _aio.UnaryUnaryMultiCallable[_mail_service_pb2.RemoveSuppressionRequest, _mail_service_pb2.RemoveSuppressionResponse]  # type: ignore[assignment]
+    """Lifts a suppression, whatever its reason; NOT_FOUND, reason SUPPRESSION_NOT_FOUND, when there is none.
+    Scope: admin.
+    """
     IngestEmail: _aio.UnaryUnaryMultiCallable[_mail_service_pb2.IngestEmailRequest, _mail_service_pb2.IngestEmailResponse]  # type: ignore[assignment]
     """Takes in a raw mail as if it had come by SMTP: for those who receive mail by other means. The same bytes for the
     same mailbox and envelope sender change nothing a second time. Scope: write.
     """
     GetEmail: _aio.UnaryUnaryMultiCallable[_mail_service_pb2.GetEmailRequest, _mail_pb2.Email]  # type: ignore[assignment]
     """Reads one mail with its bodies. The first read of an inbound mail is recorded as its `read_at`. Scope: read."""
+    GetAttachment: _aio.UnaryUnaryMultiCallable[_mail_service_pb2.GetAttachmentRequest, _mail_service_pb2.GetAttachmentResponse]  # type: ignore[assignment]
+    """Reads one file of a mail. Nobody has looked at it for harm. Scope: read."""
     ListEmails: _aio.UnaryUnaryMultiCallable[_mail_service_pb2.ListEmailsRequest, _mail_service_pb2.ListEmailsResponse]  # type: ignore[assignment]
     """Lists mails, newest first, without bodies: an inbox is direction INBOUND of one mailbox. Scope: read."""
     ListThreads: _aio.UnaryUnaryMultiCallable[_mail_service_pb2.ListThreadsRequest, _mail_service_pb2.ListThreadsResponse]  # type: ignore[assignment]
-    """Lists conversations in order of id. Scope: read."""
+    """Lists conversations in order of id; with `awaiting_reply_before` those who have not answered since. Scope: read."""
     GetThread: _aio.UnaryUnaryMultiCallable[_mail_service_pb2.GetThreadRequest, _mail_service_pb2.GetThreadResponse]  # type: ignore[assignment]
     """Reads one conversation and its newest mails, without bodies. Scope: read."""
     ListNotifications: _aio.UnaryUnaryMultiCallable[_mail_service_pb2.ListNotificationsRequest, _mail_service_pb2.ListNotificationsResponse]  # type: ignore[assignment]
     """Lists what happened, oldest first, by number. Acts through an AUTONOMOUS mailbox are recorded but not shown.
+    Scope: read.
+    """
+    WatchNotifications: _aio.UnaryStreamMultiCallable[_mail_service_pb2.WatchNotificationsRequest, _mail_service_pb2.WatchNotificationsResponse]  # type: ignore[assignment]
+    """Follows what happens: every notification once, in order, without a gap, the first within a second of its commit.
+    The stream ends only when the caller, the service or the connection ends it; take it up again from the last `seq`
+    that was read. A number whose successors are no longer kept is FAILED_PRECONDITION, reason POSITION_TOO_OLD.
     Scope: read.
     """
 
@@ -161,7 +257,9 @@ class MailServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _mail_service_pb2.UpdateMailboxRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_mail_pb2.Mailbox, _abc.Awaitable[_mail_pb2.Mailbox]]:
-        """Changes a mailbox's display name or mode. Scope: admin, and oversight to make the mode looser."""
+        """Changes a mailbox's display name, mode or rules. Scope: admin, and oversight for what makes people watch less: a
+        looser mode, a longer allow-list, no more holding of first mails, a longer approval_ttl.
+        """
 
     @_abc_1.abstractmethod
     def DeleteMailbox(
@@ -194,6 +292,110 @@ class MailServiceServicer(metaclass=_abc_1.ABCMeta):
         """
 
     @_abc_1.abstractmethod
+    def CancelEmail(
+        self,
+        request: _mail_service_pb2.CancelEmailRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_mail_pb2.Email, _abc.Awaitable[_mail_pb2.Email]]:
+        """Stops a mail that is HELD, SCHEDULED or QUEUED, or SENDING and not yet on its way to a recipient; recipients who
+        have it already keep it. Too late: FAILED_PRECONDITION, reason STATE_FORBIDS. Scope: send.
+        """
+
+    @_abc_1.abstractmethod
+    def UpdateEmail(
+        self,
+        request: _mail_service_pb2.UpdateEmailRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_mail_pb2.Email, _abc.Awaitable[_mail_pb2.Email]]:
+        """Changes the content of a HELD or SCHEDULED mail. Its content_sha256 changes with it, so that what a person has
+        approved or read before no longer counts: an approved SCHEDULED mail is HELD again. Scope: send.
+        """
+
+    @_abc_1.abstractmethod
+    def ListHeldEmails(
+        self,
+        request: _mail_service_pb2.ListHeldEmailsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_mail_service_pb2.ListHeldEmailsResponse, _abc.Awaitable[_mail_service_pb2.ListHeldEmailsResponse]]:
+        """Lists mail that waits for a person, oldest first, with what a decision needs: the whole mail, its true recipients,
+        who they are, and what was last written. Scope: oversight.
+        """
+
+    @_abc_1.abstractmethod
+    def ApproveEmails(
+        self,
+        request: _mail_service_pb2.ApproveEmailsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_mail_service_pb2.ApproveEmailsResponse, _abc.Awaitable[_mail_service_pb2.ApproveEmailsResponse]]:
+        """Approves held mails, each for exactly the content that was read. The guard runs again; a mail it refuses stays
+        HELD. Outbound mail then goes out or waits for its time, inbound mail is delivered. One approval sends one mail,
+        whatever the number of callers. Scope: oversight.
+        """
+
+    @_abc_1.abstractmethod
+    def RejectEmails(
+        self,
+        request: _mail_service_pb2.RejectEmailsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_mail_service_pb2.RejectEmailsResponse, _abc.Awaitable[_mail_service_pb2.RejectEmailsResponse]]:
+        """Rejects held mails: they never go out, or are never shown. Scope: oversight."""
+
+    @_abc_1.abstractmethod
+    def ResolveEmail(
+        self,
+        request: _mail_service_pb2.ResolveEmailRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_mail_pb2.Email, _abc.Awaitable[_mail_pb2.Email]]:
+        """Ends the doubt about an IN_DOUBT mail, for all its recipients in doubt. Scope: oversight."""
+
+    @_abc_1.abstractmethod
+    def BatchCheckSends(
+        self,
+        request: _mail_service_pb2.BatchCheckSendsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_mail_service_pb2.BatchCheckSendsResponse, _abc.Awaitable[_mail_service_pb2.BatchCheckSendsResponse]]:
+        """Answers for up to 1000 addresses whether a mail to each would be accepted now, in their order. Nothing is sent or
+        reserved. Scope: read.
+        """
+
+    @_abc_1.abstractmethod
+    def IngestEvent(
+        self,
+        request: _mail_service_pb2.IngestEventRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_mail_service_pb2.IngestEventResponse, _abc.Awaitable[_mail_service_pb2.IngestEventResponse]]:
+        """Takes in a report about the delivery of a mail of ours, from a provider's webhook for instance. Reports may come
+        twice and in any order; the result is the same. A permanent bounce and a complaint suppress the address.
+        Scope: write.
+        """
+
+    @_abc_1.abstractmethod
+    def ListSuppressions(
+        self,
+        request: _mail_service_pb2.ListSuppressionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_mail_service_pb2.ListSuppressionsResponse, _abc.Awaitable[_mail_service_pb2.ListSuppressionsResponse]]:
+        """Lists suppressed addresses, in no order that means anything. Scope: read."""
+
+    @_abc_1.abstractmethod
+    def AddSuppression(
+        self,
+        request: _mail_service_pb2.AddSuppressionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_mail_pb2.Suppression, _abc.Awaitable[_mail_pb2.Suppression]]:
+        """Suppresses an address: sends to it are FAILED_PRECONDITION, reason SUPPRESSED. Scope: write."""
+
+    @_abc_1.abstractmethod
+    def RemoveSuppression(
+        self,
+        request: _mail_service_pb2.RemoveSuppressionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_mail_service_pb2.RemoveSuppressionResponse, _abc.Awaitable[_mail_service_pb2.RemoveSuppressionResponse]]:
+        """Lifts a suppression, whatever its reason; NOT_FOUND, reason SUPPRESSION_NOT_FOUND, when there is none.
+        Scope: admin.
+        """
+
+    @_abc_1.abstractmethod
     def IngestEmail(
         self,
         request: _mail_service_pb2.IngestEmailRequest,
@@ -212,6 +414,14 @@ class MailServiceServicer(metaclass=_abc_1.ABCMeta):
         """Reads one mail with its bodies. The first read of an inbound mail is recorded as its `read_at`. Scope: read."""
 
     @_abc_1.abstractmethod
+    def GetAttachment(
+        self,
+        request: _mail_service_pb2.GetAttachmentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_mail_service_pb2.GetAttachmentResponse, _abc.Awaitable[_mail_service_pb2.GetAttachmentResponse]]:
+        """Reads one file of a mail. Nobody has looked at it for harm. Scope: read."""
+
+    @_abc_1.abstractmethod
     def ListEmails(
         self,
         request: _mail_service_pb2.ListEmailsRequest,
@@ -225,7 +435,7 @@ class MailServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _mail_service_pb2.ListThreadsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_mail_service_pb2.ListThreadsResponse, _abc.Awaitable[_mail_service_pb2.ListThreadsResponse]]:
-        """Lists conversations in order of id. Scope: read."""
+        """Lists conversations in order of id; with `awaiting_reply_before` those who have not answered since. Scope: read."""
 
     @_abc_1.abstractmethod
     def GetThread(
@@ -242,6 +452,18 @@ class MailServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_mail_service_pb2.ListNotificationsResponse, _abc.Awaitable[_mail_service_pb2.ListNotificationsResponse]]:
         """Lists what happened, oldest first, by number. Acts through an AUTONOMOUS mailbox are recorded but not shown.
+        Scope: read.
+        """
+
+    @_abc_1.abstractmethod
+    def WatchNotifications(
+        self,
+        request: _mail_service_pb2.WatchNotificationsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_mail_service_pb2.WatchNotificationsResponse], _abc.AsyncIterator[_mail_service_pb2.WatchNotificationsResponse]]:
+        """Follows what happens: every notification once, in order, without a gap, the first within a second of its commit.
+        The stream ends only when the caller, the service or the connection ends it; take it up again from the last `seq`
+        that was read. A number whose successors are no longer kept is FAILED_PRECONDITION, reason POSITION_TOO_OLD.
         Scope: read.
         """
 
