@@ -9,6 +9,7 @@ import random
 import time
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, cast
 
 import grpc
@@ -26,6 +27,7 @@ from multimail_server.contacts.store import PROJECTION as CONTACT_PROJECTION
 from multimail_server.contacts.store import ContactStore
 from multimail_server.errors import DomainError
 from multimail_server.jobs import Jobs
+from multimail_server.mail.bounds import Bounds
 from multimail_server.mail.carriers import Carriers
 from multimail_server.mail.inbound import Inbound
 from multimail_server.mail.listener import Listener
@@ -33,6 +35,10 @@ from multimail_server.mail.mailboxes import MailboxStore
 from multimail_server.mail.outbox import Outbox
 from multimail_server.mail.servicer import MailServicer
 from multimail_server.mail.store import WITHOUT_CONTENT, MailStore
+from multimail_server.mail.suppressions import SuppressionStore
+from multimail_server.mail.tags import KEY_BYTES as TAG_KEY_BYTES
+from multimail_server.mail.tags import Tags
+from multimail_server.notifications.feed import Feed
 from multimail_server.notifications.store import NotificationStore
 from multimail_server.rpc.admission import Admission
 from multimail_server.rpc.auth import Auth
@@ -40,6 +46,7 @@ from multimail_server.rpc.boundary import Boundary
 from multimail_server.rpc.reflection import Pool
 from multimail_server.storage.commit import Committer
 from multimail_server.storage.embedded import AlreadyRunningError, DataLock, EmbeddedEngine, find_binary
+from multimail_server.storage.files import Files
 from multimail_server.storage.mongo import DuplicateKeyError, WriteRefusedError, connect
 from multimail_server.storage.processes import Process
 from multimail_server.storage.reads import Reader
@@ -145,14 +152,18 @@ class Service:
         await _until_answering(database)
         await database.check()
         await database.prepare()
-        parts.tokens.unlock(await _page_token_key(database))
+        parts.tokens.unlock(await _secret(database, "page_tokens", KEY_BYTES))
+        parts.tags.unlock(await _secret(database, "tags", TAG_KEY_BYTES))
         await parts.process.start()
         later(parts.process.stop)
         later(parts.committer.settle, _HAND_BACK_S)
         parts.carriers.local_port = await parts.listener.start(settings.smtp_host, settings.smtp_port)
         later(parts.listener.stop)
+        later(parts.carriers.close)
         parts.outbox.start()
         later(parts.outbox.stop, _HAND_BACK_S)
+        parts.feed_look.start()
+        later(parts.feed_look.stop)
         parts.jobs.start()
         later(parts.jobs.stop)
         watch = Worker("health", lambda: _watch(database, checks), interval_s=1.0)
@@ -198,28 +209,65 @@ class _Parts:
         self.boundary = Boundary(Auth(self.keys.find), admission, settings.deadline_s, new_id)
         self.tokens = PageTokens(os.urandom)
         self.process = Process(database, new_id=new_id, on_death=self._take_over)
-        self.committer = Committer(database, self.process, new_id=new_id, jitter=random.random)
+        feed = Feed(database)
+        self.feed_look = Worker("feed", feed.look, interval_s=0.5)
+        self.committer = Committer(
+            database, self.process, new_id=new_id, jitter=random.random, committed=feed.committed
+        )
         reader = Reader(database, {"contacts": CONTACT_PROJECTION, "emails": WITHOUT_CONTENT})
         mailboxes = MailboxStore(database, reader, self.committer)
-        mail = MailStore(database, reader, self.committer)
-        inbound = Inbound(mailboxes, mail)
+        files = Files(database)
+        bounds = Bounds(
+            open_for=timedelta(days=settings.thread_open_days),
+            approval_ttl=timedelta(hours=settings.approval_ttl_h),
+            thread_per_hour=settings.thread_sends_per_hour,
+            pair_per_hour=settings.pair_sends_per_hour,
+        )
+        mail = MailStore(
+            database,
+            reader,
+            self.committer,
+            files=files,
+            bounds=bounds,
+            trusted=settings.trusted_servers,
+            new_id=new_id,
+        )
+        suppressions = SuppressionStore(database, self.committer)
+        self.tags = Tags(os.urandom(TAG_KEY_BYTES))
+        inbound = Inbound(mailboxes, mail, self.tags)
         self.listener = Listener(accepts=inbound.accepts, take_in=inbound.take_in, hostname=settings.hostname)
         self.carriers = Carriers(settings, mailboxes)
         self.outbox = Outbox(
             database,
             self.committer,
             carrier_for=self.carriers.carrier_for,
+            files=files,
+            suppressions=suppressions,
+            tags=self.tags,
+            verp=settings.verp,
             process_id=self.process.id,
             new_id=new_id,
             jitter=random.random,
         )
         contacts = ContactStore(database, reader, self.committer)
         notifications = NotificationStore(database)
-        self.jobs = Worker("jobs", Jobs(database, self.committer, notifications).step, interval_s=1.0)
-        self.contact_servicer = ContactServicer(
-            contacts, Erasures(self.committer), Interactions(database, reader), self.tokens
+        jobs = Jobs(database, self.committer, notifications, files, bounds)
+        self.jobs = Worker("jobs", jobs.step, interval_s=1.0)
+        interactions = Interactions(database, reader)
+        self.contact_servicer = ContactServicer(contacts, Erasures(self.committer), interactions, self.tokens)
+        self.mail_servicer = MailServicer(
+            mailboxes=mailboxes,
+            mail=mail,
+            suppressions=suppressions,
+            contacts=contacts,
+            interactions=interactions,
+            notifications=notifications,
+            feed=feed,
+            outbox=self.outbox,
+            tokens=self.tokens,
+            tags=self.tags,
+            bounds=bounds,
         )
-        self.mail_servicer = MailServicer(mailboxes, mail, contacts, notifications, self.outbox, self.tokens)
 
     async def _take_over(self, dead: str) -> None:
         await self.outbox.reclaim(dead)
@@ -254,13 +302,13 @@ async def _until_answering(database: Database) -> None:
             return
 
 
-async def _page_token_key(database: Database) -> bytes:
-    """The key that seals page tokens, the same for every process; made by the first."""
-    row = {"_id": "page_tokens", "key": os.urandom(KEY_BYTES)}
+async def _secret(database: Database, name: str, size: int) -> bytes:
+    """A key that is the same for every process; made by the first."""
+    row = {"_id": name, "key": os.urandom(size)}
     try:
         await database.insert_one("secrets", row)
     except DuplicateKeyError:
-        row = (await database.find("secrets", {"_id": "page_tokens"}))[0]
+        row = (await database.find("secrets", {"_id": name}))[0]
     return bytes(row["key"])  # type: ignore[arg-type]
 
 

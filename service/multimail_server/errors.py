@@ -39,6 +39,13 @@ class Reason(StrEnum):
     OUTCOME_UNKNOWN = "OUTCOME_UNKNOWN"
     SHUTTING_DOWN = "SHUTTING_DOWN"
     OUT_OF_TIME = "OUT_OF_TIME"
+    GUARD_REFUSED = "GUARD_REFUSED"
+    SUPPRESSED = "SUPPRESSED"
+    CONVERSATION_TOO_FAST = "CONVERSATION_TOO_FAST"
+    CONTENT_CHANGED = "CONTENT_CHANGED"
+    POSITION_TOO_OLD = "POSITION_TOO_OLD"
+    SUPPRESSION_NOT_FOUND = "SUPPRESSION_NOT_FOUND"
+    ATTACHMENT_NOT_FOUND = "ATTACHMENT_NOT_FOUND"
     INTERNAL = "INTERNAL"
     METHOD_UNKNOWN = "METHOD_UNKNOWN"
 
@@ -135,12 +142,19 @@ _NOUNS = {
     "mailbox": Reason.MAILBOX_NOT_FOUND,
     "email": Reason.EMAIL_NOT_FOUND,
     "thread": Reason.THREAD_NOT_FOUND,
+    "suppression": Reason.SUPPRESSION_NOT_FOUND,
+    "attachment": Reason.ATTACHMENT_NOT_FOUND,
 }
 
 
 def not_found(noun: str) -> DomainError:
     """The refusal for a resource that is not there or belongs to another account: the same words for both."""
     return DomainError(_NOUNS[noun], f"No such {noun} in this account.")
+
+
+def state_forbids(message: str, state: str) -> DomainError:
+    """The refusal of what the resource's state does not allow."""
+    return DomainError(Reason.STATE_FORBIDS, message, metadata={"state": state})
 
 
 def etag_mismatch(noun: str, current: str) -> DomainError:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 from functools import partial
 from typing import TYPE_CHECKING
 
 from multimail_server.contacts import erasure
-from multimail_server.mail import accepting
+from multimail_server.mail import arriving, states, waiting
 from multimail_server.storage.documents import Need
 from multimail_server.storage.operation import Operation
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
+    from datetime import datetime
 
+    from multimail_server.mail.bounds import Bounds
     from multimail_server.notifications.store import NotificationStore
     from multimail_server.storage.commit import Committer
     from multimail_server.storage.documents import Draft
+    from multimail_server.storage.files import Files
     from multimail_server.storage.mongo import Database, Document
 
 _AT_ONCE = 50
@@ -28,19 +32,49 @@ class Jobs:
     Two processes at the same job do no harm: every step is an operation that sees what the other did.
     """
 
-    def __init__(self, database: Database, committer: Committer, notifications: NotificationStore) -> None:
+    def __init__(
+        self, database: Database, committer: Committer, notifications: NotificationStore, files: Files, bounds: Bounds
+    ) -> None:
         self._database = database
         self._committer = committer
         self._notifications = notifications
+        self._files = files
+        self._bounds = bounds
 
     async def step(self) -> bool:
         """Does what is due now; returns whether more may be."""
         now = await self._database.now()
         due = await self._database.find("jobs", {"due_at": {"$lte": now}}, limit=_AT_ONCE)
         for job in due:
-            await (self._scrub(job) if job["type"] == "scrub" else self._adopt(job))
+            await _DO[job["type"]](self, job)
+        waited = await self._waited(now)
         trimmed = await self._notifications.trim()
-        return trimmed or len(due) == _AT_ONCE
+        return trimmed or waited or len(due) == _AT_ONCE
+
+    async def _waited(self, now: datetime) -> bool:
+        """Does what the time of waiting mail says; returns whether more may be due."""
+        due: list[Document] = []
+        for state in sorted(states.WAITING):
+            due += await self._database.find(
+                "emails",
+                {"state": state, "due_at": {"$lte": now}},
+                projection={"account": 1},
+                sort=[("due_at", 1)],
+                limit=_AT_ONCE,
+            )
+        await asyncio.gather(*(self._come_due(email["account"], email["_id"]) for email in due))
+        return len(due) >= _AT_ONCE
+
+    async def _come_due(self, account: str, email_id: str) -> None:
+        rule = partial(waiting.come_due, email_id=email_id, bounds=self._bounds)
+        await self._committer.run(Operation(account, "job.wait", (waiting.need(email_id),), rule))
+
+    async def _remove(self, job: Document) -> None:
+        """Removes the files of a mail that was never accepted."""
+        for name in job["files"]:
+            await self._files.delete(name)
+        need = Need("jobs", "_id", (job["_id"],))
+        await self._run(job, [need], lambda draft: _drop(draft, job))
 
     async def _scrub(self, job: Document) -> None:
         while ids := await erasure.mail_to_scrub(self._database, job, _AT_ONCE):
@@ -61,7 +95,9 @@ class Jobs:
         ids = [email["_id"] for email in waiting]
         for start in range(0, len(ids), _AT_ONCE):
             some = ids[start : start + _AT_ONCE]
-            rule = partial(accepting.adopt, key=job["key"], contact_id=job["contact"], ids=some)
+            rule = partial(
+                arriving.adopt, key=job["key"], contact_id=job["contact"], ids=some, open_for=self._bounds.open_for
+            )
             await self._run(job, _needs(job, some), rule)
         need = Need("jobs", "_id", (job["_id"],))
         await self._run(job, [need], lambda draft: _forget(draft, job))
@@ -80,3 +116,16 @@ def _forget(draft: Draft, job: Document) -> None:
     if note is not None and note["contact"] == job["contact"]:
         draft.delete("jobs", job["_id"])
         draft.notify("emails_adopted", shown=False, contact=job["contact"])
+
+
+def _drop(draft: Draft, job: Document) -> None:
+    if draft.get("jobs", job["_id"]) is not None:
+        draft.delete("jobs", job["_id"])
+        draft.notify("files_removed", shown=False)
+
+
+_DO: dict[str, Callable[[Jobs, Document], Awaitable[None]]] = {
+    "scrub": Jobs._scrub,  # noqa: SLF001  its own
+    "adopt": Jobs._adopt,  # noqa: SLF001
+    "remove_files": Jobs._remove,  # noqa: SLF001
+}

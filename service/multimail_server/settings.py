@@ -39,6 +39,15 @@ class Settings(BaseSettings):
             to our own listener, all other mail to the outbox folder.
         outbox: That folder; `<data>/outbox` unless given.
         hostname: What we call ourselves in SMTP.
+        smtp_connections: How many connections to one mail server there may be at once.
+        verp: Whether each mail's envelope sender tells which mail and recipient it was, so that every report about its
+            delivery finds it. The relay must accept, and the domain deliver, `box+anything@domain`.
+        authserv_ids: Names of the mail servers before ours whose Authentication-Results are believed, separated by
+            commas.
+        approval_ttl_h: Hours that held mail waits for a person, where its mailbox does not say.
+        thread_open_days: Days that a thread counts as open after its newest mail.
+        thread_sends_per_hour: Mails of ours in one thread within an hour; more look like a loop of agents.
+        pair_sends_per_hour: Mails from one mailbox to one person within an hour.
         log_level: DEBUG, INFO, WARNING or ERROR.
         deadline_s: Deadline of a call that brings none, in seconds.
         max_concurrent: Reads, and changes, under way at once.
@@ -61,6 +70,13 @@ class Settings(BaseSettings):
     smtp_url: SecretStr = SecretStr("")
     outbox: Path | None = None
     hostname: str = Field(default_factory=_own_hostname, pattern=r"^[A-Za-z0-9.-]{1,253}$")
+    smtp_connections: int = Field(8, ge=1, le=100)
+    verp: bool = False
+    authserv_ids: str = ""
+    approval_ttl_h: float = Field(24.0, gt=0, le=720)
+    thread_open_days: float = Field(14.0, gt=0, le=365)
+    thread_sends_per_hour: int = Field(30, ge=1, le=1000)
+    pair_sends_per_hour: int = Field(60, ge=1, le=1000)
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     deadline_s: float = Field(30.0, gt=0, le=600)
     max_concurrent: int = Field(1024, ge=1)
@@ -83,6 +99,11 @@ class Settings(BaseSettings):
     def outbox_folder(self) -> Path:
         """Where mail goes that has no relay."""
         return self.outbox or self.data / "outbox"
+
+    @property
+    def trusted_servers(self) -> frozenset[str]:
+        """The mail servers whose Authentication-Results are believed."""
+        return frozenset(each.strip().lower() for each in self.authserv_ids.split(",") if each.strip())
 
     @property
     def warnings(self) -> list[str]:

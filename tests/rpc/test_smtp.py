@@ -155,7 +155,7 @@ async def scripted(script: dict[bytes, bytes | None]) -> AsyncIterator[tuple[lis
     [
         ({}, "accepted", True),
         ({b"220": b"421 busy\r\n"}, "retry", False),
-        ({b"220": b"554 go away\r\n"}, "failed", False),
+        ({b"220": b"554 go away\r\n"}, "retry", False),
         ({b"MAIL": b"451 later\r\n"}, "retry", False),
         ({b"MAIL": b"550 no\r\n"}, "failed", False),
         ({b"RCPT": b"550 nobody\r\n"}, "failed", False),

@@ -10,8 +10,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from multimail_server.errors import DomainError
-from multimail_server.mail import email as email_rules
-from multimail_server.mail import oversight, thread
+from multimail_server.mail import oversight, states, thread
 from multimail_server.mail.compose import Outgoing, check_header_text, compose, message_id_for
 from multimail_server.mail.mime import parse_mail
 
@@ -138,7 +137,7 @@ def test_recipients_decide_the_mail() -> None:
             "lease": {},
             "recipients": [{"state": each, "dot": False, "contact": "c"} for each in recipients],
         }
-        return email_rules.without_person(email, "other", NOW)["state"]
+        return states.without_person(email, "other", NOW)["state"]
 
     assert "sending" == state("accepted", "pending")
     assert ["sent", "failed", "in_doubt", "cancelled", "sent"] == [
@@ -151,7 +150,7 @@ def test_erasure_stops_what_can_be_stopped() -> None:
     """An erased person's pending hand-over is cancelled; behind a dot mark nobody can tell."""
     for dot, expected in ((False, "cancelled"), (True, "in_doubt")):
         email = {"state": "sending", "lease": {}, "recipients": [{"state": "pending", "dot": dot, "contact": "c"}]}
-        assert expected == email_rules.without_person(email, "c", NOW)["state"]
+        assert expected == states.without_person(email, "c", NOW)["state"]
 
 
 def test_modes() -> None:

@@ -19,9 +19,9 @@ Document = dict[str, Any]
 
 # Stands for "never": a date before all others, so that one range finds "not since then, or never".
 NEVER = datetime(1, 1, 1, tzinfo=UTC)
-# A thread counts as open while its newest mail is younger than this.
-OPEN_FOR = timedelta(days=14)
-
+_KEPT_SENDS = 5
+_SENDS_COUNT_FOR = timedelta(hours=1)
+_MOST_UNANSWERED = 100
 
 MAX_NAME = 512
 
@@ -47,6 +47,9 @@ def new(
         "revision": 0,
         "create_time": now,
         "last_contacted_at": NEVER,
+        "contacted_elsewhere_at": NEVER,
+        "sends": [],
+        "sent_before": NEVER,
         "last_inbound_at": NEVER,
         "latest_at": NEVER,
         "open_until": NEVER,
@@ -98,28 +101,99 @@ def contacted_elsewhere(contact: Document, when: datetime) -> Document:
     """The contact after word that somebody wrote to the person at that time; never moves back."""
     if when <= contact["last_contacted_at"]:
         return contact
-    return contact | {"last_contacted_at": when}
+    return contact | {"contacted_elsewhere_at": when, "last_contacted_at": when}
 
 
 def with_interaction(contact: Document, entry: Mapping[str, Any], *, joins_thread: bool) -> Document:
-    """The contact's summary after one more mail.
+    """The contact with one more entry in the log.
 
     Args:
         contact: The contact.
         entry: The log entry: `at`, `email`, `thread`, `direction`, …
         joins_thread: Whether the person takes part in the entry's thread for the first time.
     """
-    at, thread = entry["at"], entry["thread"]
-    outbound = entry["direction"] == "outbound"
-    unanswered = [other for other in contact["unanswered"] if other != thread]
     moved: Document = {
         "interaction_count": contact["interaction_count"] + 1,
         "thread_count": contact["thread_count"] + joins_thread,
-        "open_until": max(contact["open_until"], at + OPEN_FOR),
-        "unanswered": unanswered if outbound else [*unanswered, thread],
     }
-    if at >= contact["latest_at"]:
-        moved |= {"latest_at": at, "latest_thread_id": thread}
-    name = "last_contacted_at" if outbound else "last_inbound_at"
-    moved[name] = max(contact[name], at)
+    if entry["at"] >= contact["latest_at"]:
+        moved |= {"latest_at": entry["at"], "latest_thread_id": entry["thread"]}
     return contact | moved
+
+
+def with_sent(contact: Document, send: Mapping[str, Any], open_for: timedelta) -> Document:
+    """The contact after a mail to the person was queued.
+
+    Args:
+        contact: The contact.
+        send: `email`, `thread`, `mailbox`, `agent` and `at` of the mail.
+        open_for: How long a thread counts as open after its newest mail.
+    """
+    recent = send["at"] - _SENDS_COUNT_FOR
+    sends = [*contact["sends"], dict(send)]
+    kept = [each for number, each in enumerate(sends) if each["at"] > recent or number >= len(sends) - _KEPT_SENDS]
+    dropped = [each["at"] for each in sends[: len(sends) - len(kept)]]
+    moved: Document = {
+        "sends": kept,
+        "sent_before": max(contact["sent_before"], *dropped, NEVER),
+        "unanswered": [each for each in contact["unanswered"] if each["thread"] != send["thread"]],
+    }
+    return _dated(contact | moved, open_for)
+
+
+def without_sent(contact: Document, email: str, open_for: timedelta) -> Document:
+    """The contact after a queued mail was stopped before it left."""
+    return _dated(contact | {"sends": [each for each in contact["sends"] if each["email"] != email]}, open_for)
+
+
+def with_heard(
+    contact: Document,
+    *,
+    thread: str,
+    email: str,
+    at: datetime,
+    counts: bool,
+    open_for: timedelta,
+    waits: bool = True,
+) -> Document:
+    """The contact after mail from the person.
+
+    Args:
+        contact: The contact.
+        thread: Its thread.
+        email: Its id.
+        at: When it arrived.
+        counts: Whether the person wrote it; an automatic answer moves nothing.
+        open_for: How long a thread counts as open after its newest mail.
+        waits: Whether it waits for an answer.
+    """
+    if not counts:
+        return contact
+    heard = contact | {"last_inbound_at": max(contact["last_inbound_at"], at)}
+    return _dated(with_unanswered(heard, thread, email) if waits else heard, open_for)
+
+
+def with_unanswered(contact: Document, thread: str, email: str) -> Document:
+    """The contact when the person waits for an answer in this thread, since this mail or an earlier one."""
+    others = [each for each in contact["unanswered"] if each["thread"] != thread]
+    return contact | {"unanswered": [*others, {"thread": thread, "email": email}][-_MOST_UNANSWERED:]}
+
+
+def with_held(contact: Document, row: Mapping[str, Any]) -> Document:
+    """The contact with a mail to the person that waits: `email`, `thread`, `mailbox`, `agent` and `at` of it."""
+    return contact | {"held": [*contact["held"], dict(row)]}
+
+
+def without_held(contact: Document, email: str) -> Document:
+    """The contact when a mail no longer waits."""
+    return contact | {"held": [each for each in contact["held"] if each["email"] != email]}
+
+
+def _dated(contact: Document, open_for: timedelta) -> Document:
+    """The contact with the times that follow from what was sent and heard."""
+    sent = max((each["at"] for each in contact["sends"]), default=contact["sent_before"])
+    newest = max(sent, contact["last_inbound_at"])
+    return contact | {
+        "last_contacted_at": max(sent, contact["contacted_elsewhere_at"]),
+        "open_until": newest if newest == NEVER else newest + open_for,
+    }

@@ -9,7 +9,9 @@ from multimail_server import errors
 from multimail_server.contacts import contact as rules
 from multimail_server.contacts.store import adoption_id, found
 from multimail_server.mail import email as email_rules
-from multimail_server.mail import thread
+from multimail_server.mail import oversight, states, thread
+from multimail_server.mail.removal import removal
+from multimail_server.mail.suppressions import need_suppressions, suppression_of
 from multimail_server.storage.documents import MoreNeededError, Need
 
 if TYPE_CHECKING:
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     from multimail_server.storage.operation import Request
 
 SCRUB_WITHIN = timedelta(hours=24)
-_LEAVING = (("state", {"$in": ["queued", "sending"]}),)
+_LEAVING = (("state", {"$in": sorted(states.UNSETTLED)}),)
 
 
 class Erasures:
@@ -41,14 +43,20 @@ class Erasures:
 
 def _erase(draft: Draft, contact: Document) -> Document:
     identifier, keys = contact["_id"], contact["email_keys"]
+    draft.see([need_suppressions(draft.account, keys)])
     for email in _leaving(draft, identifier):
-        stopped = email_rules.without_person(email, identifier, draft.now)
+        stopped = states.without_person(email, identifier, draft.now)
         draft.put("emails", stopped)
-        if email_rules.is_settled(stopped):
-            draft.notify("email_settled", email=email["_id"], mailbox=email["mailbox"], state=stopped["state"])
+        if states.is_settled(stopped):
+            shown = oversight.is_shown(email["mode"])
+            about = {"email": email["_id"], "mailbox": email["mailbox"], "thread": email["thread"]}
+            draft.notify("email_settled", shown=shown, **about, state=stopped["state"])
     for key in keys:
         if draft.get("jobs", adoption_id(draft.account, key)) is not None:
             draft.delete("jobs", adoption_id(draft.account, key))
+    for key in keys:  # who is suppressed stays so, without being named
+        if (suppression := suppression_of(draft, key)) is not None:
+            draft.put("suppressions", suppression | {"address": ""})
     draft.put("contacts", rules.tombstone(contact, draft.now))
     draft.empty("contacts", identifier)
     erasure: Document = {
@@ -84,7 +92,7 @@ def _leaving(draft: Draft, contact: str) -> list[Document]:
         emails = draft.all("emails", "people", contact)
     except MoreNeededError:
         raise MoreNeededError(Need("emails", "people", (contact,), _LEAVING)) from None
-    return [email for email in emails if email["direction"] == "outbound" and not email_rules.is_settled(email)]
+    return [email for email in emails if email["direction"] == "outbound" and not states.is_settled(email)]
 
 
 def _again(draft: Draft, outcome: Document) -> Document:
@@ -113,7 +121,10 @@ def scrub(draft: Draft, job: Document, ids: Sequence[str]) -> None:
         email = draft.get("emails", identifier)
         if email is None:
             continue
-        draft.put("emails", email_rules.scrubbed(email, job["contact"], job["keys"]))
+        left = draft.put("emails", email_rules.scrubbed(email, job["contact"], job["keys"]))
+        files = [each["file"] for each in email["attachments"] if "file" in each]
+        if files and not left["attachments"]:
+            draft.put("jobs", removal(draft.account, identifier, files, draft.now))
         conversation = draft.get("threads", email["thread"])
         if conversation is not None:
             draft.put("threads", thread.without_person(conversation, job["contact"], job["keys"]))

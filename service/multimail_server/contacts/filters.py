@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import operator
 import re
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time
@@ -15,7 +16,7 @@ from multimail_server.contacts.metadata import normal_scalar, parse_path
 from multimail_server.errors import DomainError, Reason, Violations
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 Clause = dict[str, Any]
 
@@ -78,6 +79,42 @@ class _Conditions:
         leading = [lead for rank, lead in self.leads if rank == best]
         facets_ = tuple(lead["facets"] for lead in leading) if best in (_TEXT, _NUMBER) else ()
         return Search(leading[0], rest, tuple(dict.fromkeys(facets_)))
+
+
+def holds(search: Search, contact: Mapping[str, Any]) -> bool:
+    """Whether a contact in memory meets the search, just as the database would find it."""
+    return all(_meets(contact, clause) for clause in search.rest.get("$and", ()))
+
+
+def _meets(contact: Mapping[str, Any], clause: Clause) -> bool:
+    return all(_is(contact[name], condition) for name, condition in clause.items())
+
+
+def _is(value: Any, condition: Any) -> bool:
+    """Whether a field, or one element of an array, is as the condition says."""
+    elements = value if isinstance(value, list) else [value]
+    if not isinstance(condition, dict):
+        return condition in elements
+    for name, operand in condition.items():
+        if name == "$nin":
+            met = not any(each in operand for each in elements)
+        elif name == "$in":
+            met = any(each in operand for each in elements)
+        elif name == "$elemMatch":
+            met = any(_is(each, operand) for each in elements)
+        else:
+            met = any(_COMPARED[name](each, operand) for each in elements)
+        if not met:
+            return False
+    return True
+
+
+_COMPARED: dict[str, Callable[[Any, Any], bool]] = {
+    "$lt": operator.lt,
+    "$lte": operator.le,
+    "$gt": operator.gt,
+    "$gte": operator.ge,
+}
 
 
 def compile_search(

@@ -13,7 +13,7 @@ from multimail_server.errors import DomainError, Reason
 from multimail_server.storage.documents import Need
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
 
     from multimail_server.aip.address import Address
@@ -53,6 +53,16 @@ class ContactStore:
     async def get_by_address(self, account: str, key: str) -> Document:
         """The contact with this address key, or CONTACT_NOT_FOUND."""
         return _living(await self._reader.one(account, "contacts", "email_keys", key))
+
+    async def known(self, account: str, people: Sequence[str], *, limit: int) -> list[Document]:
+        """Of these contact ids and address keys the contacts that are there, at most `limit`."""
+        found = await asyncio.gather(
+            *(
+                self._reader.one(account, "contacts", "_id" if each.startswith("contact_") else "email_keys", each)
+                for each in list(people)[:limit]
+            )
+        )
+        return [contact for contact in found if contact is not None and not rules.is_erased(contact)]
 
     async def upsert(
         self,

@@ -1,4 +1,4 @@
-"""Accepting a mail, out or in: one operation that writes the mail, its thread, and the log of the people in it."""
+"""Accepting a mail for sending: one operation that checks, reserves, and writes mail, thread and everyone's log."""
 
 from __future__ import annotations
 
@@ -7,19 +7,33 @@ from typing import TYPE_CHECKING
 
 from multimail_server import errors
 from multimail_server.contacts import contact as contact_rules
-from multimail_server.contacts.store import adoption_id, made, need_adoption
+from multimail_server.contacts.store import adoption_id, made
 from multimail_server.errors import DomainError, Reason
 from multimail_server.mail import email as email_rules
+from multimail_server.mail import guard as guard_rules
 from multimail_server.mail import oversight, thread
 from multimail_server.mail.compose import compose
+from multimail_server.mail.suppressions import need_suppressions, suppression_of
+from multimail_server.mail.tags import fits
 from multimail_server.storage.documents import Need
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from multimail_server.aip.address import Address
-    from multimail_server.mail.mime import ParsedMail
+    from multimail_server.mail.bounds import Bounds
+    from multimail_server.mail.email import Letter
+    from multimail_server.mail.guard import Guard
     from multimail_server.storage.documents import Document, Draft
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One recipient of a mail: `kind` is `to`, `cc` or `bcc`, `field` their place in the request."""
+
+    address: Address
+    kind: str
+    field: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,158 +42,165 @@ class Sending:
 
     Attributes:
         mailbox: The need for the mailbox it leaves from.
-        to: The recipients.
-        subject: The subject, checked.
-        text: The text.
+        targets: Everyone it goes to, at least one in To.
+        letter: What it says.
+        guard: What must be true of the one recipient in To.
+        bounds: Bounds on conversations.
         mode: The mode asked for; may be empty.
         answers: The id of the mail it answers; may be empty.
+        email_id: Its own id where something was kept under it already; may be empty.
     """
 
     mailbox: Need
-    to: Sequence[Address]
-    subject: str
-    text: str
+    targets: Sequence[Target]
+    letter: Letter
+    guard: Guard
+    bounds: Bounds
     mode: str = ""
     answers: str = ""
+    email_id: str = ""
 
     def needs(self, account: str) -> list[Need]:
         """The documents that decide."""
-        keys = tuple(address.key for address in self.to)
+        keys = tuple(target.address.key for target in self.targets)
         adoptions = Need("jobs", "_id", tuple(adoption_id(account, key) for key in keys))
-        parent = [Need("emails", "_id", (self.answers,))] if self.answers else []
-        return [self.mailbox, Need("contacts", "email_keys", keys), adoptions, *parent]
+        needs = [self.mailbox, Need("contacts", "email_keys", keys), adoptions, need_suppressions(account, keys)]
+        if self.answers:
+            needs.append(Need("emails", "_id", (self.answers,)))
+        if self.letter.dedupe:
+            needs.append(Need("emails", "dedupe", (self.letter.dedupe,)))
+        return needs
 
 
 def send(draft: Draft, sending: Sending) -> Document:
-    """Accepts a mail for sending and returns its document, or refuses and changes nothing."""
+    """Accepts a mail for sending and returns its document, or refuses and changes nothing but the history."""
     mailbox = living_mailbox(draft, sending.mailbox)
     mode = oversight.stricter(mailbox["mode"], sending.mode)
     oversight.require_sending(mode)
-    parent = None
-    if sending.answers:
-        parent = draft.get("emails", sending.answers)
-        if parent is None:
-            raise errors.not_found("email")
-        _require_nobody_erased(draft, parent)
-    people = [_person(draft, address) for address in sending.to]
-    recipients = [
-        email_rules.recipient(address.display, address.key, person["_id"])
-        for address, person in zip(sending.to, people, strict=True)
+    if sending.letter.list_unsubscribe and not fits(mailbox["email"]):
+        raise errors.invalid_field("list_unsubscribe", "needs a mailbox whose name is at most 21 bytes long")
+    parent = _parent(draft, sending.answers)
+    known = [draft.one("contacts", "email_keys", target.address.key) for target in sending.targets]
+    conversation = draft.get("threads", parent["thread"]) if parent else None
+    refused = _why_not(draft, sending, mailbox, known, conversation)
+    if refused is not None:
+        draft.note_refusal(
+            "send_refused",
+            shown=oversight.is_shown(mode),
+            mailbox=mailbox["_id"],
+            rule=refused.metadata.get("rule", "suppressed" if refused.reason is Reason.SUPPRESSED else "rate"),
+            **({"email": refused.metadata["email_id"]} if "email_id" in refused.metadata else {}),
+            **({"contact": known[0]["_id"]} if len(known) == 1 and known[0] else {}),
+        )
+        raise refused
+    hold = _hold(mode, mailbox, sending.targets, known)
+    people = [
+        contact if contact is not None else made(draft, target.address)
+        for contact, target in zip(known, sending.targets, strict=True)
     ]
-    conversation = _thread(draft, parent["thread"] if parent else "", sending.subject)
+    conversation = conversation or thread.new(draft.new_id("thread"), draft.account, sending.letter.subject)
     email = email_rules.outbound(
-        draft.new_id("email"),
+        sending.email_id or draft.new_id("email"),
         mailbox=mailbox,
         thread=conversation["_id"],
-        recipients=recipients,
-        subject=sending.subject,
-        text=sending.text,
+        recipients=[
+            email_rules.recipient(target.address, target.kind, person["_id"])
+            for target, person in zip(sending.targets, people, strict=True)
+        ],
+        letter=sending.letter,
         parent=parent,
         mode=mode,
+        hold=hold,
         actor={"key": draft.actor.key_id, "agent": draft.actor.agent},
         now=draft.now,
     )
     compose(email_rules.outgoing(email))  # what cannot be written must not be accepted
-    _enter(draft, email, conversation, people)
-    draft.notify("email_queued", shown=oversight.is_shown(mode), **_ids(email, people))
+    enter(draft, email, conversation, people)
+    if email["state"] == "queued":
+        leave(draft, email, sending.bounds)
+    else:
+        _wait(draft, email)
+    draft.notify(f"email_{email['state']}", shown=oversight.is_shown(mode), **ids_of(email))
     draft.outcome = {"email": email["_id"]}
     return email
 
 
-@dataclass(frozen=True, slots=True)
-class Arrival:
-    """A mail that arrived for one mailbox.
-
-    Attributes:
-        mailbox: The need for the mailbox.
-        mail: What could be read of it.
-        raw: Its bytes as they came.
-        envelope_from: The envelope's sender; may be empty.
-        digest: What tells a second delivery of the same mail.
-    """
-
-    mailbox: Need
-    mail: ParsedMail
-    raw: bytes
-    envelope_from: str
-    digest: str
-
-    @property
-    def author_key(self) -> str:
-        """The author's address key; empty when the mail names nobody."""
-        author = self.mail.from_address or self.envelope_from
-        return email_rules.key_of(author) if author else ""
-
-    @property
-    def links(self) -> tuple[str, ...]:
-        """The Message-IDs that tie it to other mail: its own and those it refers to."""
-        ids = (self.mail.message_id, self.mail.in_reply_to, *self.mail.references)
-        return tuple(each for each in dict.fromkeys(ids) if each)
-
-    def needs(self, account: str) -> list[Need]:
-        """The documents that decide."""
-        needs = [self.mailbox, Need("emails", "request_id", (self.digest,)), Need("emails", "linked", self.links)]
-        if self.author_key:
-            needs += [Need("contacts", "email_keys", (self.author_key,)), need_adoption(account, self.author_key)]
-        return needs
+def _why_not(
+    draft: Draft,
+    sending: Sending,
+    mailbox: Document,
+    known: Sequence[Document | None],
+    conversation: Document | None,
+) -> DomainError | None:
+    """Why this mail must not be accepted now; None when it may."""
+    for target in sending.targets:
+        if (found := suppression_of(draft, target.address.key)) is not None:
+            return suppressed(target.field, found["reason"])
+    marked = draft.all("emails", "dedupe", sending.letter.dedupe) if sending.letter.dedupe else []
+    refused = guard_rules.refusal(sending.guard, known[0], marked, account=draft.account, now=draft.now)
+    if refused is not None:
+        return refused
+    contacts = [contact for contact in known if contact is not None]
+    return guard_rules.too_fast(contacts, conversation, mailbox["_id"], sending.bounds, draft.now)
 
 
-def take_in(draft: Draft, arrival: Arrival) -> tuple[Document, bool]:
-    """Keeps a mail that arrived; returns its document, and whether it had been taken in before."""
-    mailbox = living_mailbox(draft, arrival.mailbox)
-    if (before := draft.one("emails", "request_id", arrival.digest)) is not None:
-        return before, True
-    mail = arrival.mail
-    linked = [email for each in arrival.links for email in draft.all("emails", "linked", each)]
-    parent = thread.parent_of(linked, mail.in_reply_to, mail.references)
-    conversation = _thread(draft, thread.thread_of(linked, parent), mail.subject)
-    key = arrival.author_key
-    contact = draft.one("contacts", "email_keys", key) if key else None
-    addresses = (mail.from_address or arrival.envelope_from, *mail.reply_to, *mail.to, *mail.cc)
-    email = email_rules.inbound(
-        draft.new_id("email"),
-        mailbox=mailbox,
-        thread=conversation["_id"],
-        mail=mail,
-        raw=arrival.raw,
-        person=contact["_id"] if contact else key,
-        named=[each for each in dict.fromkeys(map(email_rules.key_of, addresses)) if each],
-        request_id=arrival.digest,
-        envelope_from=arrival.envelope_from,
-        now=draft.now,
-    )
-    if parent is not None and parent["direction"] == "outbound" and parent["replied_at"] is None:
-        draft.put("emails", {**parent, "replied_at": draft.now})
-    people = [contact] if contact else []
-    _enter(draft, email, conversation, people)
-    if contact is None and key:
-        _wait_for_adoption(draft, key)
-    draft.notify("email_received", shown=oversight.is_shown(mailbox["mode"]), **_ids(email, people))
-    return email, False
+def _hold(mode: str, mailbox: Mapping[str, object], targets: Sequence[Target], known: Sequence[Document | None]) -> str:
+    strangers = any(each is None or each["last_contacted_at"] == contact_rules.NEVER for each in known)
+    return oversight.hold_reason(mode, mailbox, [target.address for target in targets], first_contact=strangers)
 
 
-def adopt(draft: Draft, key: str, contact_id: str, ids: Sequence[str]) -> None:
-    """Makes mails that came before their author was a contact part of the contact's log."""
-    contact = draft.get("contacts", contact_id)
-    if contact is None or contact_rules.is_erased(contact):
-        return
-    adopted = 0
-    for identifier in ids:
-        email = draft.get("emails", identifier)
-        if email is None or key not in email["people"]:
-            continue
-        email = email | {"people": [contact_id if each == key else each for each in email["people"]]}
-        conversation = _thread(draft, email["thread"], "")
-        joins = contact_id not in conversation["people"]
-        draft.put("emails", email)
-        draft.put("threads", thread.with_person(conversation, key, contact_id))
-        entry = email_rules.entry_of(email)
-        contact = contact_rules.with_interaction(contact, entry, joins_thread=joins)
-        draft.push("contacts", contact_id, "interactions", [entry])
-        adopted += 1
-    if adopted:
-        draft.put("contacts", contact)
-        draft.notify("emails_adopted", shown=False, contact=contact_id)
+def check(draft: Draft, sendings: Sequence[Sending]) -> list[str | DomainError]:
+    """For each of these mails what would become of it: `queued` or `held`, or why it would be refused."""
+    mailbox = living_mailbox(draft, sendings[0].mailbox)
+    mode = oversight.stricter(mailbox["mode"], sendings[0].mode)
+    oversight.require_sending(mode)
+    answers: list[str | DomainError] = []
+    for sending in sendings:
+        known = [draft.one("contacts", "email_keys", target.address.key) for target in sending.targets]
+        refused = _why_not(draft, sending, mailbox, known, None)
+        answers.append(refused or ("held" if _hold(mode, mailbox, sending.targets, known) else "queued"))
+    return answers
+
+
+def living_people(draft: Draft, email: Document) -> Iterator[Document]:
+    """The contacts in the mail, without those erased."""
+    for person in email["people"]:
+        contact = draft.get("contacts", person)
+        if contact is not None and not contact_rules.is_erased(contact):
+            yield contact
+
+
+def _wait(draft: Draft, email: Document) -> None:
+    """Notes with everyone concerned that a mail to them waits."""
+    for contact in living_people(draft, email):
+        draft.put("contacts", contact_rules.with_held(contact, email_rules.send_of(email, draft.now)))
+
+
+def leave(draft: Draft, email: Document, bounds: Bounds) -> None:
+    """Notes with everyone concerned that the mail was queued: from now on they count as written to."""
+    for contact in living_people(draft, email):
+        row = email_rules.send_of(email, draft.now)
+        draft.put("contacts", contact_rules.with_sent(contact, row, bounds.open_for))
+    conversation = draft.get("threads", email["thread"])
+    if conversation is not None:
+        draft.put("threads", thread.with_sent(conversation, email["_id"], draft.now))
+
+
+def enter(draft: Draft, email: Document, conversation: Document, people: Sequence[Document]) -> None:
+    """Writes the mail, its thread, and an entry into the log of everyone in it."""
+    draft.put("emails", email)
+    entry = email_rules.entry_of(email)
+    for person in {each["_id"]: each for each in people}.values():
+        joins = person["_id"] not in conversation["people"]
+        draft.put("contacts", contact_rules.with_interaction(person, entry, joins_thread=joins))
+        draft.push("contacts", person["_id"], "interactions", [entry])
+    draft.put("threads", thread.with_email(conversation, email))
+
+
+def ids_of(email: Document) -> dict[str, str]:
+    """What a notification about the mail names."""
+    ids = {"email": email["_id"], "mailbox": email["mailbox"], "thread": email["thread"]}
+    return ids | {"contact": email["people"][0]} if len(email["people"]) == 1 else ids
 
 
 def living_mailbox(draft: Draft, need: Need) -> Document:
@@ -190,75 +211,49 @@ def living_mailbox(draft: Draft, need: Need) -> Document:
     return mailbox
 
 
-def _person(draft: Draft, address: Address) -> Document:
-    known = draft.one("contacts", "email_keys", address.key)
-    return known if known is not None else made(draft, address)
-
-
-def _thread(draft: Draft, identifier: str, subject: str) -> Document:
-    known = draft.get("threads", identifier) if identifier else None
-    return known if known is not None else thread.new(draft.new_id("thread"), draft.account, subject)
-
-
-def _enter(draft: Draft, email: Document, conversation: Document, people: Sequence[Document]) -> None:
-    """Writes the mail, its thread, and an entry into the log of everyone in it."""
-    draft.put("emails", email)
-    draft.put("threads", thread.with_email(conversation, email))
-    entry = email_rules.entry_of(email)
-    for person in people:
-        joins = person["_id"] not in conversation["people"]
-        draft.put("contacts", contact_rules.with_interaction(person, entry, joins_thread=joins))
-        draft.push("contacts", person["_id"], "interactions", [entry])
-
-
-def _wait_for_adoption(draft: Draft, key: str) -> None:
-    """Notes that mail of this address waits for a contact; making the contact sets the note's time."""
-    identifier = adoption_id(draft.account, key)
-    if draft.get("jobs", identifier) is None:
-        draft.put(
-            "jobs",
-            {
-                "_id": identifier,
-                "account": draft.account,
-                "type": "adopt",
-                "key": key,
-                "contact": "",
-                "since": draft.now,
-                "due_at": None,
-            },
-        )
-
-
-def _ids(email: Document, people: Sequence[Document]) -> dict[str, str]:
-    ids = {"email": email["_id"], "mailbox": email["mailbox"], "thread": email["thread"]}
-    return ids | {"contact": people[0]["_id"]} if len(people) == 1 else ids
-
-
-def answered_addresses(email: Document) -> list[str]:
-    """The addresses an answer to this mail goes to; refuses when there is nobody to answer."""
-    headers = email["headers"]
-    if email["direction"] == "outbound":
-        addresses = [each["address"] for each in email["recipients"]]
-    else:
-        addresses = headers["reply_to"][:1] or [headers["from"]]
-    named = [address for address in addresses if address]
-    if not named:
-        raise _nobody_to_answer()
-    return named
-
-
-def _require_nobody_erased(draft: Draft, parent: Document) -> None:
-    """Refuses to answer a person who was erased: an answer would make them known again, unasked."""
+def _parent(draft: Draft, identifier: str) -> Document | None:
+    """The mail that is answered; refuses when a person in it was erased: an answer would make them known again."""
+    if not identifier:
+        return None
+    parent = draft.get("emails", identifier)
+    if parent is None or parent["hidden"]:
+        raise errors.not_found("email")
+    draft.see([Need("contacts", "_id", tuple(each for each in parent["people"] if each.startswith("contact_")))])
     for each in parent["people"]:
         if each.startswith("contact_"):
             contact = draft.get("contacts", each)
             if contact is None or contact_rules.is_erased(contact):
                 raise _nobody_to_answer()
+    return parent
+
+
+def answered_addresses(email: Document, kinds: Sequence[str]) -> list[tuple[str, str]]:
+    """Address and kind of everyone an answer to this mail goes to; refuses when there is nobody to answer.
+
+    Args:
+        email: The mail.
+        kinds: Which of its recipients are answered besides its author: any of `to`, `cc`.
+    """
+    headers = email["headers"]
+    if email["direction"] == "outbound":
+        first = [(each["address"], "to") for each in email["recipients"] if each["kind"] == "to"]
+    else:
+        first = [(address, "to") for address in headers["reply_to"][:1] or [headers["from"]]]
+    others = [(address, "cc") for kind in kinds for address in headers[kind]]
+    named = [(address, kind) for address, kind in [*first, *others] if address]
+    if not any(address for address, _ in first):
+        raise _nobody_to_answer()
+    return named
 
 
 def _nobody_to_answer() -> DomainError:
+    return errors.state_forbids("The mail names nobody to answer, or the person was erased.", "no_author")
+
+
+def suppressed(field: str, reason: str) -> DomainError:
+    """The refusal of a mail to a suppressed address; `field` is its place in the request or the mail."""
     return DomainError(
-        Reason.STATE_FORBIDS,
-        "The mail names nobody to answer, or the person was erased.",
-        metadata={"state": "no_author"},
+        Reason.SUPPRESSED,
+        f"The address in {field} is suppressed ({reason}); nothing was sent. An admin can lift it: RemoveSuppression.",
+        metadata={"field": field, "suppression": reason},
     )

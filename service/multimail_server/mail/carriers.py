@@ -28,7 +28,9 @@ class Carriers:
         self._hostname = settings.hostname
         self._local_host = _EVERYWHERE.get(settings.smtp_host, settings.smtp_host)
         relay = settings.smtp_url.get_secret_value()
-        self._relay = Relay(relay, settings.hostname) if relay else None
+        self._connections = settings.smtp_connections
+        self._relay = Relay(relay, settings.hostname, connections=self._connections) if relay else None
+        self._local: Relay | None = None
         self._folder = Folder(settings.outbox_folder)
 
     async def carrier_for(self, key: str) -> Carrier:
@@ -36,5 +38,14 @@ class Carriers:
         if self._relay is not None:
             return self._relay
         if await self._mailboxes.owner_of(key) is not None:
-            return Relay(f"smtp://{self._local_host}:{self.local_port}", self._hostname)
+            if self._local is None:
+                url = f"smtp://{self._local_host}:{self.local_port}"
+                self._local = Relay(url, self._hostname, connections=self._connections)
+            return self._local
         return self._folder
+
+    async def close(self) -> None:
+        """Takes leave of every mail server."""
+        for relay in (self._relay, self._local):
+            if relay is not None:
+                await relay.close()

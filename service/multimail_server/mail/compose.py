@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import email
 import email.policy
+import hashlib
 import unicodedata
 from dataclasses import dataclass
 from email.header import decode_header
@@ -15,10 +16,12 @@ from multimail_server import errors
 from multimail_server.aip.address import parse_address
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
 
+    from multimail_server.mail.content import File
+
 MAX_SUBJECT = 998
-MAX_TEXT_BYTES = 256 << 10
 _LINE_SEPARATORS = "\u2028\u2029"
 
 
@@ -36,6 +39,11 @@ class Outgoing:
         date: When it was accepted.
         in_reply_to: The Message-ID it answers; may be empty.
         references: The Message-IDs before it in the conversation, oldest first.
+        cc: The addresses shown in Cc.
+        reply_to: The addresses in Reply-To.
+        html: The HTML part; empty for none.
+        files: The files.
+        unsubscribe: The address of List-Unsubscribe; empty for no such header.
     """
 
     from_address: str
@@ -47,6 +55,11 @@ class Outgoing:
     date: datetime
     in_reply_to: str = ""
     references: tuple[str, ...] = ()
+    cc: tuple[str, ...] = ()
+    reply_to: tuple[str, ...] = ()
+    html: str = ""
+    files: tuple[File, ...] = ()
+    unsubscribe: str = ""
 
 
 def message_id_for(email_id: str, domain: str) -> str:
@@ -86,17 +99,10 @@ def _decoded(text: str) -> str:
     return "".join(parts)
 
 
-def check_text(text: str, field: str) -> None:
-    """Refuses a body that is too long or cannot be written."""
-    if len(text.encode("utf-8", "surrogatepass")) > MAX_TEXT_BYTES:
-        raise errors.invalid_field(field, f"is longer than {MAX_TEXT_BYTES} bytes")
-    if "\0" in text:
-        raise errors.invalid_field(field, "holds a NUL character")
-
-
 def needs_smtputf8(outgoing: Outgoing) -> bool:
     """Whether an address has letters before the @ that only SMTPUTF8 can carry."""
-    return not all(address.rpartition("@")[0].isascii() for address in (outgoing.from_address, *outgoing.to))
+    shown = (outgoing.from_address, *outgoing.to, *outgoing.cc, *outgoing.reply_to)
+    return not all(address.rpartition("@")[0].isascii() for address in shown)
 
 
 def compose(outgoing: Outgoing) -> bytes:
@@ -104,12 +110,29 @@ def compose(outgoing: Outgoing) -> bytes:
     utf8 = needs_smtputf8(outgoing)
     policy = email.policy.SMTPUTF8 if utf8 else email.policy.SMTP
     message = EmailMessage(policy)
-    lines = outgoing.text.replace("\r\n", "\n").replace("\r", "\n")
-    message.set_content(lines, cte=_encoding(lines))
+    text, html = _lines(outgoing.text), _lines(outgoing.html)
+    message.set_content(text, cte=_encoding(text))
+    if html:
+        message.add_alternative(html, subtype="html", cte=_encoding(html))
+    for file in outgoing.files:
+        kind, _, subtype = file.content_type.partition("/")
+        message.add_attachment(file.data, maintype=kind, subtype=subtype, filename=file.filename)
+    _separate(message, outgoing.message_id)
     by_hand = _by_hand(outgoing)
     data = b"".join(by_hand) + message.as_bytes()
     _check(data, outgoing, len(message.keys()) + len(by_hand))
     return data
+
+
+def _lines(text: str) -> str:
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _separate(message: EmailMessage, seed: str) -> None:
+    """Gives every multipart its boundary: a fixed one, so that the mail has the same bytes every time it is tried."""
+    for number, part in enumerate(message.walk()):
+        if part.is_multipart():
+            part.set_boundary("=_" + hashlib.sha256(f"{seed}\0{number}".encode()).hexdigest()[:40])
 
 
 def _by_hand(outgoing: Outgoing) -> list[bytes]:
@@ -121,16 +144,26 @@ def _by_hand(outgoing: Outgoing) -> list[bytes]:
     headers = [
         b"Subject: " + _words(outgoing.subject),
         b"From: " + _named(outgoing.from_name, _sendable(outgoing.from_address)),
-        b"To: " + b",\r\n ".join(_sendable(address).encode() for address in outgoing.to),
+        b"To: " + _listed(outgoing.to),
         b"Date: " + format_datetime(outgoing.date).encode(),
         b"Message-ID: " + outgoing.message_id.encode(),
     ]
+    if outgoing.cc:
+        headers.append(b"Cc: " + _listed(outgoing.cc))
+    if outgoing.reply_to:
+        headers.append(b"Reply-To: " + _listed(outgoing.reply_to))
+    if outgoing.unsubscribe:
+        headers.append(b"List-Unsubscribe: <mailto:" + _sendable(outgoing.unsubscribe).encode() + b">")
     if outgoing.in_reply_to.isascii() and outgoing.in_reply_to:
         headers.append(b"In-Reply-To: " + outgoing.in_reply_to.encode())
     references = [each.encode() for each in outgoing.references if each.isascii()]
     if references:
         headers.append(b"References: " + b"\r\n ".join(references))
     return [header + b"\r\n" for header in headers]
+
+
+def _listed(addresses: Sequence[str]) -> bytes:
+    return b",\r\n ".join(_sendable(address).encode() for address in addresses)
 
 
 def _sendable(address: str) -> str:

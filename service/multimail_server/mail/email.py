@@ -1,51 +1,75 @@
-"""The mail document, its states, and the rules by which it moves; decides in memory only."""
+"""The mail document: what is kept of a mail, out or in, and what of it goes over the wire; in memory only."""
 
 from __future__ import annotations
 
 import hashlib
+import json
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from multimail_server.aip.address import parse_address
 from multimail_server.errors import DomainError
 from multimail_server.mail.compose import Outgoing, message_id_for
+from multimail_server.mail.content import Content
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
 
+    from multimail_server.aip.address import Address
+    from multimail_server.mail.content import File
     from multimail_server.mail.mime import ParsedMail
 
 Document = dict[str, Any]
 
-EXPIRES_AFTER = timedelta(hours=48)
 SNIPPET_CHARACTERS = 200
-_BACKOFF = (
-    timedelta(minutes=1),
-    timedelta(minutes=2),
-    timedelta(minutes=5),
-    timedelta(minutes=15),
-    timedelta(minutes=30),
-    timedelta(hours=1),
-    timedelta(hours=3),
-    timedelta(hours=6),
-)
-# What a hand-over says about a recipient; anything else leaves it pending for another try.
-_SETTLING = frozenset({"accepted", "failed"})
+KINDS = ("to", "cc", "bcc")
 
 
-def recipient(display: str, key: str, contact: str) -> Document:
-    """One recipient of a mail that is to go out."""
+def recipient(address: Address, kind: str, contact: str) -> Document:
+    """One recipient of a mail that is to go out; `kind` is `to`, `cc` or `bcc`."""
     return {
-        "address": display,
-        "key": key,
+        "address": address.display,
+        "key": address.key,
         "contact": contact,
-        "kind": "to",
+        "kind": kind,
         "state": "pending",
         "response": "",
         "at": None,
         "dot": False,
+        "reported": {},
     }
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """What somebody wants to send, apart from who it goes to.
+
+    Attributes:
+        subject: The subject, checked.
+        content: The bodies.
+        reply_to: Addresses for answers; may be empty.
+        files: `{filename, content_type, size, sha256, file}` of each file, its bytes kept elsewhere under `file`.
+        list_unsubscribe: Whether to offer unsubscribing.
+        send_at: When to send it; None for at once.
+        guard: The guard it was accepted under, as a document; None without one.
+        dedupe: Its dedupe mark; may be empty.
+    """
+
+    subject: str
+    content: Content
+    reply_to: Sequence[str] = ()
+    files: Sequence[Document] = ()
+    list_unsubscribe: bool = False
+    send_at: datetime | None = None
+    guard: Document | None = None
+    dedupe: str = ""
+
+
+def expiry(mailbox: Mapping[str, Any], now: datetime) -> datetime:
+    """When a mail that waits for a person from now on expires."""
+    return now + timedelta(seconds=mailbox["approval_ttl_s"])
 
 
 def outbound(
@@ -54,24 +78,24 @@ def outbound(
     mailbox: Mapping[str, Any],
     thread: str,
     recipients: Sequence[Document],
-    subject: str,
-    text: str,
+    letter: Letter,
     parent: Mapping[str, Any] | None,
     mode: str,
+    hold: str,
     actor: Mapping[str, str],
     now: datetime,
 ) -> Document:
-    """The document of a mail accepted for sending.
+    """The document of a mail accepted for sending, in the state it begins with.
 
     Args:
         identifier: Its id.
         mailbox: The mailbox it leaves from.
         thread: The thread it belongs to.
-        recipients: As `recipient` makes them, at least one.
-        subject: Its subject, checked.
-        text: Its text.
+        recipients: As `recipient` makes them, at least one in To.
+        letter: What it says.
         parent: The mail it answers, if any.
         mode: The oversight mode that holds.
+        hold: Why it has to wait for a person; empty when it need not.
         actor: `key` and `agent` of who sends.
         now: The group's time.
     """
@@ -80,25 +104,63 @@ def outbound(
     headers = {
         "from": mailbox["email"],
         "from_name": mailbox["display_name"],
-        "to": [each["address"] for each in recipients],
-        "cc": [],
-        "reply_to": [],
-        "subject": subject,
+        **{kind: [each["address"] for each in recipients if each["kind"] == kind] for kind in KINDS},
+        "reply_to": list(letter.reply_to),
+        "subject": letter.subject,
         "message_id": message_id_for(identifier, mailbox["domain"]),
         "in_reply_to": answers,
         "references": references[-50:],
     }
-    return _document(identifier, mailbox, thread, headers, text=text, now=now) | {
+    later = letter.send_at is not None and letter.send_at > now
+    state = "held" if hold else "scheduled" if later else "queued"
+    email = _document(identifier, mailbox, thread, headers, content=letter.content, now=now) | {
         "direction": "outbound",
-        "state": "queued",
-        "people": [each["contact"] for each in recipients],
+        "state": state,
+        "people": list(dict.fromkeys(each["contact"] for each in recipients)),
         "named": [each["key"] for each in recipients],
         "request_id": identifier,
         "recipients": list(recipients),
+        "attachments": list(letter.files),
         "mode": mode,
+        "hold": hold,
+        "policy": mailbox["in_doubt_policy"],
+        "guard": letter.guard,
+        "dedupe": letter.dedupe,
+        "list_unsubscribe": letter.list_unsubscribe,
+        "send_at": letter.send_at if later else None,
+        "released_at": now if state == "queued" else None,
+        "due_at": letter.send_at if state == "scheduled" else expiry(mailbox, now) if hold else now,
         "agent": actor["agent"],
         "key": actor["key"],
     }
+    return email | {"content_sha256": digest_of(email)}
+
+
+def digest_of(email: Mapping[str, Any]) -> str:
+    """SHA-256 of everything a recipient gets and of who gets it, in hex: what an approval binds to."""
+    headers = email["headers"]
+    said = {
+        "mailbox": email["mailbox"],
+        "headers": {
+            name: headers[name] for name in ("from", "from_name", *KINDS, "reply_to", "subject", "in_reply_to")
+        },
+        "recipients": sorted([each["kind"], each["address"]] for each in email["recipients"]),
+        "body": email["body_sha256"],
+        "files": [[each["filename"], each["content_type"], each["sha256"]] for each in email["attachments"]],
+        "list_unsubscribe": email["list_unsubscribe"],
+        "send_at": email["send_at"].isoformat() if email["send_at"] else "",
+    }
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+
+
+def with_content(email: Document, subject: str | None, content: Content | None) -> Document:
+    """The mail, saying something else; what is None stays."""
+    changed = email
+    if subject is not None:
+        changed = changed | {"headers": changed["headers"] | {"subject": subject}}
+    if content is not None:
+        changed = changed | _body(content)
+    return changed | {"content_sha256": digest_of(changed)}
 
 
 def inbound(
@@ -112,6 +174,10 @@ def inbound(
     named: Sequence[str],
     request_id: str,
     envelope_from: str,
+    kind: str,
+    parent: str,
+    authentication: Document | None,
+    held: bool,
     now: datetime,
 ) -> Document:
     """The document of a mail that arrived.
@@ -126,6 +192,10 @@ def inbound(
         named: Address keys of everyone its headers name.
         request_id: What tells a second delivery of the same mail.
         envelope_from: The envelope's sender.
+        kind: `personal`, `auto_reply`, `delivery_status` or `unsubscribe`.
+        parent: The id of the mail it answers; may be empty.
+        authentication: What a mail server we trust found out about its author, if any did.
+        held: Whether it waits for a person, hidden from agents.
         now: The group's time.
     """
     headers = {
@@ -133,16 +203,27 @@ def inbound(
         "from_name": mail.from_name,
         "to": list(mail.to),
         "cc": list(mail.cc),
+        "bcc": [],
         "reply_to": list(mail.reply_to),
         "subject": mail.subject,
         "message_id": mail.message_id,
         "in_reply_to": mail.in_reply_to,
         "references": list(mail.references),
     }
-    return _document(identifier, mailbox, thread, headers, text=mail.text, html=mail.html, now=now) | {
+    content = Content(mail.text, mail.html)
+    return _document(identifier, mailbox, thread, headers, content=content, now=now) | {
         "direction": "inbound",
-        "state": "received",
-        "people": [person] if person else [],
+        "state": "held" if held else "received",
+        "hidden": held,
+        "hold": "mode" if held else "",
+        "due_at": expiry(mailbox, now) if held else now,
+        "content_sha256": hashlib.sha256(raw).hexdigest(),
+        "kind": kind,
+        "parent": parent,
+        "authentication": authentication,
+        # Until a person lets it in it belongs to nobody's log.
+        "people": [person] if person and not held else [],
+        "author": person,
         "named": list(named),
         "request_id": request_id,
         "envelope_from": envelope_from,
@@ -166,9 +247,8 @@ def _document(
     thread: str,
     headers: Document,
     *,
-    text: str,
+    content: Content,
     now: datetime,
-    html: str = "",
 ) -> Document:
     ids = (headers["message_id"], headers["in_reply_to"], *headers["references"])
     return {
@@ -178,9 +258,8 @@ def _document(
         "thread": thread,
         "headers": headers,
         "linked": [each for each in dict.fromkeys(ids) if each],
-        "body": {"text": text, "html": html},
-        "content_sha256": hashlib.sha256(f"{headers['subject']}\0{text}\0{html}".encode()).hexdigest(),
-        "snippet": " ".join(text[: SNIPPET_CHARACTERS * 4].split())[:SNIPPET_CHARACTERS],
+        **_body(content),
+        "content_sha256": "",
         "attachments": [],
         "defects": [],
         "truncated": False,
@@ -193,20 +272,49 @@ def _document(
         "read_at": None,
         "replied_at": None,
         "settle_time": None,
+        "kind": "personal",
+        "hidden": False,
+        "hold": "",
+        "decision": None,
+        "detail": "",
+        "stop": False,
+        "send_at": None,
+        "released_at": None,
+        "dedupe": "",
     }
 
 
-def outgoing(email: Mapping[str, Any]) -> Outgoing:
-    """What goes over the wire for an outbound mail; the same every time it is tried."""
+def _body(content: Content) -> Document:
+    text = content.text
+    return {
+        "body": {"text": text, "html": content.html},
+        "body_sha256": content.sha256,
+        "snippet": " ".join(text[: SNIPPET_CHARACTERS * 4].split())[:SNIPPET_CHARACTERS],
+    }
+
+
+def outgoing(email: Mapping[str, Any], *, files: Sequence[File] = (), unsubscribe: str = "") -> Outgoing:
+    """What goes over the wire for an outbound mail; the same every time it is tried.
+
+    Args:
+        email: The mail with its body.
+        files: Its files.
+        unsubscribe: Where this recipient's unsubscribing goes; empty when it is not offered.
+    """
     headers = email["headers"]
     return Outgoing(
         from_address=headers["from"],
         from_name=headers["from_name"],
         to=tuple(headers["to"]),
+        cc=tuple(headers["cc"]),
+        reply_to=tuple(headers["reply_to"]),
         subject=headers["subject"],
         text=email["body"]["text"],
+        html=email["body"]["html"],
+        files=tuple(files),
+        unsubscribe=unsubscribe,
         message_id=headers["message_id"],
-        date=email["at"],
+        date=email["released_at"] or email["at"],
         in_reply_to=headers["in_reply_to"],
         references=tuple(headers["references"]),
     )
@@ -225,83 +333,19 @@ def entry_of(email: Mapping[str, Any]) -> Document:
     }
 
 
-def is_settled(email: Mapping[str, Any]) -> bool:
-    """Whether an outbound mail came to its end."""
-    return email["state"] not in ("queued", "sending")
-
-
-def with_outcome(email: Document, index: int, state: str, response: str, now: datetime) -> Document:
-    """The mail after one recipient's hand-over: `accepted`, `failed`, `retry` or `in_doubt`.
-
-    Only `accepted` and `failed` end the recipient's wait. After `in_doubt` it stays pending with its dot mark, and is
-    tried again with the same Message-ID.
-    """
-    recipients = list(email["recipients"])
-    recipients[index] = recipients[index] | {
-        "state": state if state in _SETTLING else "pending",
-        "response": response,
-        "at": now,
-        "dot": state == "in_doubt",
-    }
-    return _judged(email | {"recipients": recipients}, now)
-
-
-def given_up(email: Document, now: datetime) -> Document:
-    """The mail after 48 hours of trying: who is still pending has failed, or is in doubt behind a dot mark."""
-    recipients = [
-        each | {"state": "in_doubt" if each["dot"] else "failed", "at": now} if each["state"] == "pending" else each
-        for each in email["recipients"]
-    ]
-    judged = _judged(email | {"recipients": recipients}, now)
-    doubtful = any(each["state"] == "in_doubt" for each in recipients)
-    return judged if doubtful else judged | {"state": "expired"}
-
-
-def without_person(email: Document, contact: str, now: datetime) -> Document:
-    """The mail with an erased person's pending hand-over stopped; behind a dot mark nobody can tell."""
-    recipients = [
-        each | {"state": "in_doubt" if each["dot"] else "cancelled", "at": now}
-        if each["contact"] == contact and each["state"] == "pending"
-        else each
-        for each in email["recipients"]
-    ]
-    return _judged(email | {"recipients": recipients}, now)
-
-
-def _judged(email: Document, now: datetime) -> Document:
-    """The mail's own state, following from its recipients': it ends when nobody is pending."""
-    states = {each["state"] for each in email["recipients"]}
-    if "pending" in states:
-        return email
-    for state, ends in (
-        ("in_doubt", "in_doubt"),
-        ("failed", "failed"),
-        ("accepted", "sent"),
-        ("cancelled", "cancelled"),
-    ):
-        if state in states:
-            return email | {"state": ends, "settle_time": now, "lease": None}
-    raise AssertionError(states)
-
-
-def put_off(email: Document, now: datetime, jitter: float) -> Document:
-    """The mail, back in the queue until its next try; `jitter` in [0, 1) spreads the tries."""
-    wait = _BACKOFF[min(email["attempts"], len(_BACKOFF)) - 1]
-    return email | {"state": "queued", "lease": None, "due_at": now + wait * (0.75 + 0.5 * jitter)}
-
-
-def is_out_of_time(email: Mapping[str, Any], now: datetime) -> bool:
-    """Whether the mail has been tried for 48 hours."""
-    return bool(now - email["at"] > EXPIRES_AFTER)
+def send_of(email: Mapping[str, Any], at: datetime) -> Document:
+    """What contacts keep of a mail to them that was queued, or that waits."""
+    return {name: email[name] for name in ("thread", "mailbox", "agent")} | {"email": email["_id"], "at": at}
 
 
 def scrubbed(email: Document, contact: str, keys: Sequence[str]) -> Document:
     """The mail without a person: their address and name everywhere, and unless others share it all its content."""
     headers = email["headers"]
+    outbound = email["direction"] == "outbound"
     mine = (
         all(each["contact"] in (contact, "") for each in email["recipients"])
-        if email["direction"] == "outbound"
-        else _is_author(email, contact, keys)
+        if outbound
+        else email["author"] in (contact, *keys)
     )
     left: Document = {
         "people": [each for each in email["people"] if each != contact and each not in keys],
@@ -317,17 +361,23 @@ def scrubbed(email: Document, contact: str, keys: Sequence[str]) -> Document:
         if email["direction"] == "outbound":
             left["headers"] |= {"from": headers["from"], "from_name": headers["from_name"]}
         left |= {"linked": [], "body": {"text": "", "html": ""}, "snippet": "", "attachments": [], "defects": []}
-        left |= {"content_sha256": "", "envelope_from": ""}
-    else:
-        left["headers"] = headers | {
-            name: [address for address in headers[name] if key_of(address) not in keys]
-            for name in ("to", "cc", "reply_to")
-        }
-    return email | left
+        left |= {"content_sha256": "", "envelope_from": "", "author": "", "guard": None, "dedupe": ""}
+        left |= {"events": [each | {"detail": ""} for each in email["events"]]}
+        if email["state"] == "held":
+            left |= {"state": "cancelled"}
+        return email | left
+    left["headers"] = headers | {
+        name: [address for address in headers[name] if key_of(address) not in keys] for name in (*KINDS, "reply_to")
+    }
+    return _rebound(email | left, email["content_sha256"]) if outbound else email | left
 
 
-def _is_author(email: Mapping[str, Any], contact: str, keys: Sequence[str]) -> bool:
-    return contact in email["people"] or any(key in email["people"] for key in keys)
+def _rebound(email: Document, before: str) -> Document:
+    """The mail with the digest of what it says now; an approval of what it said before goes along."""
+    digest, decision = digest_of(email), email["decision"]
+    if decision and decision["content_sha256"] == before:
+        decision = decision | {"content_sha256": digest}
+    return email | {"content_sha256": digest, "decision": decision}
 
 
 def key_of(address: str) -> str:

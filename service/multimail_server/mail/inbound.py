@@ -13,18 +13,20 @@ from multimail_server.storage.operation import Request
 if TYPE_CHECKING:
     from multimail_server.mail.mailboxes import MailboxStore
     from multimail_server.mail.store import MailStore
+    from multimail_server.mail.tags import Tags
     from multimail_server.storage.documents import Document
 
 
 class Inbound:
     """What the SMTP listener asks for."""
 
-    def __init__(self, mailboxes: MailboxStore, mail: MailStore) -> None:
+    def __init__(self, mailboxes: MailboxStore, mail: MailStore, tags: Tags) -> None:
         self._mailboxes = mailboxes
         self._mail = mail
+        self._tags = tags
 
     async def accepts(self, address: str) -> bool:
-        """Whether the address is a mailbox of ours."""
+        """Whether the address is a mailbox of ours, or one that we sealed for a mail of it."""
         return await self._owner(address) is not None
 
     async def take_in(self, address: str, envelope_from: str, raw: bytes) -> None:
@@ -33,11 +35,13 @@ class Inbound:
         if owner is None:  # deleted since it was accepted: the peer tries again, and then hears that it is gone
             raise errors.not_found("mailbox")
         request = Request(owner["account"], "smtp", SERVICE)
-        await self._mail.take_in(request, Need("mailboxes", "_id", (owner["mailbox"],)), raw, envelope_from)
+        need = Need("mailboxes", "_id", (owner["mailbox"],))
+        await self._mail.take_in(request, need, raw, envelope_from, self._tags.read(address))
 
     async def _owner(self, address: str) -> Document | None:
+        tag = self._tags.read(address)
         try:
-            key = parse_address(address, "recipient").key
+            key = parse_address(tag.mailbox if tag else address, "recipient").key
         except DomainError:
             return None
         return await self._mailboxes.owner_of(key)

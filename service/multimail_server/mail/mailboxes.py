@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from multimail_server import errors
@@ -12,7 +13,8 @@ from multimail_server.mail.accepting import living_mailbox
 from multimail_server.storage.documents import Need
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+    from datetime import timedelta
 
     from multimail_server.aip.address import Address
     from multimail_server.storage.commit import Committer
@@ -20,6 +22,43 @@ if TYPE_CHECKING:
     from multimail_server.storage.mongo import Database, Document
     from multimail_server.storage.operation import Request
     from multimail_server.storage.reads import Reader
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What holds for a mailbox's mail besides its mode; None leaves what was.
+
+    Attributes:
+        hold_first_contact: Whether the first mail to a person waits for approval.
+        allow_list: Address keys and domains that need no approval.
+        approval_ttl: How long held mail waits.
+        in_doubt_policy: `retry` or `hold`.
+    """
+
+    hold_first_contact: bool | None = None
+    allow_list: Sequence[str] | None = None
+    approval_ttl: timedelta | None = None
+    in_doubt_policy: str | None = None
+
+    @property
+    def complete(self) -> Rules:
+        """These rules for a new mailbox: what was not given is as it usually is."""
+        return replace(
+            self,
+            hold_first_contact=bool(self.hold_first_contact),
+            allow_list=self.allow_list or (),
+            in_doubt_policy=self.in_doubt_policy or "retry",
+        )
+
+    def over(self, known: Document) -> Document:
+        """These rules, and where one is None the known one."""
+        given = {
+            "hold_first_contact": self.hold_first_contact,
+            "allow_list": None if self.allow_list is None else list(self.allow_list),
+            "approval_ttl_s": None if self.approval_ttl is None else self.approval_ttl.total_seconds(),
+            "in_doubt_policy": self.in_doubt_policy,
+        }
+        return {name: known.get(name) if value is None else value for name, value in given.items()}
 
 
 class MailboxStore:
@@ -51,7 +90,9 @@ class MailboxStore:
         found = await self._database.find("addresses", {"_id": key})
         return found[0] if found else None
 
-    async def create(self, request: Request, address: Address, *, display_name: str, mode: str) -> Document:
+    async def create(
+        self, request: Request, address: Address, *, display_name: str, mode: str, rules: Rules
+    ) -> Document:
         """Makes a mailbox, or refuses with ADDRESS_TAKEN."""
 
         def rule(draft: Draft) -> Document:
@@ -65,6 +106,7 @@ class MailboxStore:
                 "domain": address.domain,
                 "display_name": display_name,
                 "mode": mode,
+                **rules.over({}),
                 "revision": 1,
                 "create_time": draft.now,
                 "update_time": draft.now,
@@ -83,18 +125,20 @@ class MailboxStore:
         *,
         display_name: str | None,
         mode: str,
+        rules: Rules,
         etag: str,
         may_loosen: Callable[[], None],
     ) -> Document:
-        """Changes a mailbox; `may_loosen` raises when the caller may not make its mode looser."""
+        """Changes a mailbox; `may_loosen` raises when the caller may not make people watch it less."""
 
         def rule(draft: Draft) -> Document:
             known = _current(draft, need, etag)
             mailbox = known | {
                 "display_name": known["display_name"] if display_name is None else display_name,
                 "mode": mode or known["mode"],
+                **rules.over(known),
             }
-            if oversight.is_looser(mailbox["mode"], known["mode"]):
+            if oversight.is_looser(mailbox["mode"], known["mode"]) or _loosens(mailbox, known):
                 may_loosen()
             draft.outcome = {"mailbox": known["_id"]}
             if mailbox == known:
@@ -125,6 +169,13 @@ class MailboxStore:
 
     async def _run(self, request: Request, need: Need, rule: Callable[[Draft], Document]) -> Document:
         return await self._committer.run(request.operation([need], rule, _again))
+
+
+def _loosens(mailbox: Document, before: Document) -> bool:
+    """Whether the rules of a mailbox let pass what they did not before."""
+    longer = mailbox["approval_ttl_s"] > before["approval_ttl_s"]
+    no_more = before["hold_first_contact"] and not mailbox["hold_first_contact"]
+    return longer or no_more or not set(mailbox["allow_list"]) <= set(before["allow_list"])
 
 
 def _current(draft: Draft, need: Need, etag: str) -> Document:

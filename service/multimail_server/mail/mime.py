@@ -13,11 +13,15 @@ from typing import TYPE_CHECKING
 
 from bs4 import BeautifulSoup
 
+from multimail_server.mail import reports
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from datetime import datetime
     from email.message import Message
-    from typing import Any, TypeVar
+    from typing import Any, Literal, TypeVar
+
+    from multimail_server.mail.reports import Authentication, Report
 
     T = TypeVar("T")
 
@@ -62,6 +66,10 @@ class ParsedMail:
         attachments: The files.
         defects: What was wrong, in words.
         truncated: Whether a body was cut.
+        kind: Whether a person wrote it, as far as can be told.
+        reports: For `delivery_status`, what became of each recipient.
+        reported_id: For `delivery_status`, the Message-ID of the mail it is about; may be empty.
+        authentications: What mail servers on its way found out about the author, the last one first.
     """
 
     from_address: str = ""
@@ -79,6 +87,10 @@ class ParsedMail:
     attachments: tuple[AttachmentInfo, ...] = ()
     defects: tuple[str, ...] = ()
     truncated: bool = False
+    kind: Literal["personal", "auto_reply", "delivery_status"] = "personal"
+    reports: tuple[Report, ...] = ()
+    reported_id: str = ""
+    authentications: tuple[Authentication, ...] = ()
 
 
 def parse_mail(raw: bytes) -> ParsedMail:
@@ -96,6 +108,8 @@ def parse_mail(raw: bytes) -> ParsedMail:
     _guarded(lambda: bodies.collect(message), None, defects, "the body")
     text, html, cut = bodies.cut()
     references = _ids(message, "References", defects)
+    report = _guarded(lambda: reports.is_report(message), False, defects, "the report")
+    automatic = report or _guarded(lambda: reports.is_automatic(message), False, defects, "Auto-Submitted")
     return ParsedMail(
         from_address=authors[0][1] if authors else "",
         from_name=authors[0][0] if authors else "",
@@ -112,7 +126,18 @@ def parse_mail(raw: bytes) -> ParsedMail:
         attachments=tuple(bodies.attachments),
         defects=tuple(dict.fromkeys(defects)),
         truncated=cut,
+        kind="delivery_status" if report else "auto_reply" if automatic else "personal",
+        reports=tuple(_guarded(lambda: reports.reports_in(message), [], defects, "the report")) if report else (),
+        reported_id=_guarded(lambda: reports.reported_id(message), "", defects, "the report") if report else "",
+        authentications=reports.authentications_in(_values(message, "Authentication-Results")),
     )
+
+
+def file_in(raw: bytes, index: int) -> bytes:
+    """The bytes of the file that `parse_mail` lists under this number; raises IndexError when there is none."""
+    bodies = _Bodies([])
+    bodies.collect(email.message_from_bytes(raw, policy=email.policy.compat32))
+    return bodies.files[index]()
 
 
 def _guarded(read: Callable[[], T], fallback: T, defects: list[str], what: str) -> T:
@@ -221,6 +246,7 @@ class _Bodies:
         self._texts: list[str] = []
         self._htmls: list[str] = []
         self.attachments: list[AttachmentInfo] = []
+        self.files: list[Callable[[], bytes]] = []
 
     def collect(self, message: Message[Any, Any]) -> None:
         """Looks at every part, outermost first, up to a bound."""
@@ -243,14 +269,15 @@ class _Bodies:
             (self._texts if kind == "text/plain" else self._htmls).append(text)
             return
         name = _line(_decoded(str(filename or ""))).replace("\\", "/").rpartition("/")[2]
-        self.attachments.append(AttachmentInfo(name[:255], _line(kind)[:127], _size(part)))
+        self.attachments.append(AttachmentInfo(name[:255], _line(kind)[:127], len(_bytes(part))))
+        self.files.append(partial(_bytes, part))
 
     def cut(self) -> tuple[str, str, bool]:
         """Text and HTML within their bounds, and whether one was cut."""
         html = "\n".join(self._htmls)
         text = "\n".join(self._texts)
         if not text.strip() and html:
-            text = _guarded(lambda: _text_from_html(html[:MAX_BODY_BYTES]), "", self._defects, "the HTML")
+            text = _guarded(lambda: text_from_html(html[:MAX_BODY_BYTES]), "", self._defects, "the HTML")
         short_text, short_html = _shortened(text), _shortened(html)
         return short_text, short_html, (short_text, short_html) != (text, html)
 
@@ -266,11 +293,11 @@ def _parts(message: Message[Any, Any]) -> Iterator[Message[Any, Any]]:
             stack.extend(each for each in reversed(payload) if not isinstance(each, str))  # type: ignore[arg-type]
 
 
-def _size(part: Message[Any, Any]) -> int:
+def _bytes(part: Message[Any, Any]) -> bytes:
     if part.is_multipart():
-        return len(part.as_bytes())
+        return part.as_bytes()
     data = part.get_payload(decode=True)
-    return len(data) if isinstance(data, bytes) else 0
+    return data if isinstance(data, bytes) else b""
 
 
 def _clean(text: str) -> str:
@@ -284,7 +311,7 @@ def _shortened(text: str) -> str:
     return text.encode()[:MAX_BODY_BYTES].decode("utf-8", "ignore")
 
 
-def _text_from_html(html: str) -> str:
+def text_from_html(html: str) -> str:
     """The readable text of a page: no scripts, no styles; a link's target stands behind its words."""
     soup = BeautifulSoup(html, "html.parser")
     for tag in soup(["script", "style", "head", "title"]):

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 from multimail_server.errors import DomainError
 from multimail_server.mail import email as email_rules
+from multimail_server.mail import oversight, states
 from multimail_server.mail.compose import compose, needs_smtputf8
+from multimail_server.mail.content import File
 from multimail_server.mail.smtp import Outcome
 from multimail_server.storage.documents import Need
 from multimail_server.storage.operation import Operation
@@ -19,10 +21,12 @@ from multimail_server.worker import Worker
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from multimail_server.mail.compose import Outgoing
     from multimail_server.mail.smtp import Carrier
+    from multimail_server.mail.suppressions import SuppressionStore
+    from multimail_server.mail.tags import Tags
     from multimail_server.storage.commit import Committer
     from multimail_server.storage.documents import Document, Draft
+    from multimail_server.storage.files import Files
     from multimail_server.storage.mongo import Database
 
 log = logging.getLogger("multimail.outbox")
@@ -47,6 +51,10 @@ class Outbox:
         database: The database.
         committer: Runs the operations that settle mail.
         carrier_for: Chooses who takes mail for an address key.
+        files: The files of mails.
+        suppressions: Who must not be written to.
+        tags: Makes the addresses by which reports and unsubscribing find their mail.
+        verp: Whether reports about delivery go to such an address, instead of the mailbox.
         process_id: This process, as leases name it.
         new_id: Makes an id with the given prefix.
         jitter: Returns a random number in [0, 1).
@@ -58,6 +66,10 @@ class Outbox:
         committer: Committer,
         *,
         carrier_for: Callable[[str], Awaitable[Carrier]],
+        files: Files,
+        suppressions: SuppressionStore,
+        tags: Tags,
+        verp: bool,
         process_id: str,
         new_id: Callable[[str], str],
         jitter: Callable[[], float],
@@ -65,6 +77,10 @@ class Outbox:
         self._database = database
         self._committer = committer
         self._carrier_for = carrier_for
+        self._files = files
+        self._suppressions = suppressions
+        self._tags = tags
+        self._verp = verp
         self._process_id = process_id
         self._new_id = new_id
         self._jitter = jitter
@@ -197,36 +213,64 @@ class Outbox:
 
     async def _hand_over(self, email: Document, index: int, token: str) -> None:
         """One recipient, one transaction, one outcome on disk."""
-        outgoing = email_rules.outgoing(email)
-        try:
-            message = compose(outgoing)
-        except DomainError as error:  # it was composed once before it was accepted, so this never happens unless we err
-            outcome = Outcome("failed", error.message)
-        else:
-            outcome = await self._carry(email, index, token, outgoing, message)
+        outcome = await self._why_not(email, index) or await self._carry(email, index, token)
 
         def record(draft: Draft, current: Document) -> Document:
             if current["recipients"][index]["state"] != "pending":
                 return current  # an earlier try of this very record went through
-            return email_rules.with_outcome(current, index, outcome.state, outcome.response, draft.now)
+            return states.with_outcome(current, index, outcome.state, outcome.response, draft.now)
 
         await self._insisting(lambda: self._settle(email, token, record))
 
-    async def _carry(self, email: Document, index: int, token: str, outgoing: Outgoing, message: bytes) -> Outcome:
+    async def _why_not(self, email: Document, index: int) -> Outcome | None:
+        """How it ends for a recipient to whom the mail must not be handed over; None when it may."""
+        recipient = email["recipients"][index]
+        if recipient["dot"] and states.ends_in_doubt(email):
+            return Outcome("in_doubt", "it was handed over, and the answer was lost")
+        if await self._suppressions.suppressed(email["account"], recipient["key"]):
+            return Outcome("failed", "the address was suppressed after the mail was accepted")
+        if not states.may_leave(email):
+            log.error("a mail is not what was accepted or approved; it does not go out: %s", email["_id"])
+            return Outcome("failed", "the mail is not what was accepted or approved")
+        return None
+
+    async def _carry(self, email: Document, index: int, token: str) -> Outcome:
         """How the carrier fared with one recipient."""
         recipient = email["recipients"][index]
+        mailbox = email["headers"]["from"]
+        files = [await self._file(each) for each in email["attachments"]]
+        if None in files:
+            return Outcome("failed", "a file of the mail is not there any more")
+        unsubscribe = self._tags.unsubscribe(mailbox, email["_id"], index) if email["list_unsubscribe"] else ""
+        outgoing = email_rules.outgoing(email, files=[file for file in files if file], unsubscribe=unsubscribe)
+        try:
+            message = await asyncio.to_thread(compose, outgoing) if files else compose(outgoing)
+        except DomainError as error:  # it was composed once before it was accepted, so this never happens unless we err
+            return Outcome("failed", error.message)
         carrier = await self._carrier_for(recipient["key"])
+        sender = (self._tags.bounce(mailbox, email["_id"], index) if self._verp else "") or mailbox
+        marked = False
+
+        async def before_dot() -> bool:
+            nonlocal marked
+            marked = await self._mark_dot(email["_id"], index, token)
+            return marked
+
         try:
             async with asyncio.timeout(_HAND_OVER_S):
                 return await carrier.deliver(
-                    sender=outgoing.from_address,
+                    sender=sender,
                     recipient=recipient["address"],
                     message=message,
                     smtputf8=needs_smtputf8(outgoing) or not recipient["address"].isascii(),
-                    before_dot=lambda: self._mark_dot(email["_id"], index, token),
+                    before_dot=before_dot,
                 )
         except TimeoutError:
-            return Outcome("in_doubt", "the mail server took too long")
+            return Outcome("in_doubt" if marked else "retry", "the mail server took too long")
+
+    async def _file(self, kept: Document) -> File | None:
+        data = await self._files.read(kept["file"])
+        return None if data is None else File(kept["filename"], kept["content_type"], data)
 
     async def _mark_dot(self, email_id: str, index: int, token: str) -> bool:
         """Puts the dot mark on disk; False when the recipient no longer waits, or the lease is lost.
@@ -259,7 +303,7 @@ class Outbox:
             if changed is current:
                 return
             draft.put("emails", changed)
-            if email_rules.is_settled(changed):
+            if states.is_settled(changed):
                 self._tell(draft, changed)
             else:
                 draft.notify("email_tried", shown=False, email=changed["_id"])
@@ -269,14 +313,14 @@ class Outbox:
 
     def _put_off(self, draft: Draft, email: Document) -> Document:
         """The mail when every recipient had its try and some still wait: given up, or back in the queue."""
-        if email_rules.is_out_of_time(email, draft.now):
-            return email_rules.given_up(email, draft.now)
-        return email_rules.put_off(email, draft.now, self._jitter())
+        if states.is_out_of_time(email, draft.now):
+            return states.given_up(email, draft.now)
+        return states.put_off(email, draft.now, self._jitter())
 
     def _tell(self, draft: Draft, email: Document) -> None:
         draft.notify(
             "email_settled",
-            shown=email["mode"] != "autonomous",
+            shown=oversight.is_shown(email["mode"]),
             email=email["_id"],
             mailbox=email["mailbox"],
             thread=email["thread"],

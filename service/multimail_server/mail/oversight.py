@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from multimail_server.errors import DomainError, Reason
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from multimail_server.aip.address import Address
 
 # From loose to strict.
 MODES = ("autonomous", "monitored", "gated_send", "gated_all", "read_only")
@@ -25,22 +32,38 @@ def is_shown(mode: str) -> bool:
     return mode != "autonomous"
 
 
-def require_available(mode: str) -> None:
-    """Refuses the gated modes: without the approval queue nothing may claim to wait for a person."""
-    if mode in _GATED:
-        raise DomainError(
-            Reason.MODE_NOT_AVAILABLE,
-            f"The mode {mode} is not available in this version; nothing was done. Use monitored or read_only.",
-            metadata={"oversight_mode": mode},
-        )
-
-
 def require_sending(mode: str) -> None:
-    """Refuses to send under this mode unless it lets mail leave at once."""
-    require_available(mode)
+    """Refuses to send under a mode that forbids it."""
     if mode == "read_only":
         raise DomainError(
             Reason.MODE_FORBIDS,
             "The oversight mode read_only forbids sending.",
             metadata={"oversight_mode": mode},
         )
+
+
+def is_gated(mode: str) -> bool:
+    """Whether outbound mail waits for a person."""
+    return mode in _GATED
+
+
+def holds_inbound(mode: str) -> bool:
+    """Whether mail that arrives waits for a person too."""
+    return mode == "gated_all"
+
+
+def hold_reason(mode: str, mailbox: Mapping[str, Any], recipients: Sequence[Address], *, first_contact: bool) -> str:
+    """Why an outbound mail has to wait for a person: `mode` or `first_contact`; empty when it need not.
+
+    Args:
+        mode: The mode that holds.
+        mailbox: The mailbox it leaves from, with its rules.
+        recipients: Everyone it goes to.
+        first_contact: Whether somebody among them has never been written to.
+    """
+    allowed = set(mailbox["allow_list"])
+    if allowed and all(address.key in allowed or address.domain in allowed for address in recipients):
+        return ""
+    if is_gated(mode):
+        return "mode"
+    return "first_contact" if mailbox["hold_first_contact"] and first_contact else ""

@@ -2,32 +2,44 @@
 
 from __future__ import annotations
 
+import asyncio
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from multimail.v1 import mail_pb2, mail_service_pb2, mail_service_pb2_grpc
 from multimail_server import errors
 from multimail_server.accounts.caller import current_caller
 from multimail_server.accounts.request import changing
-from multimail_server.aip.address import Address, parse_address
+from multimail_server.aip.address import parse_address
+from multimail_server.contacts.convert import contact_to_proto, interaction_to_proto
 from multimail_server.errors import Violations
-from multimail_server.mail import convert, oversight
-from multimail_server.mail.accepting import Sending
-from multimail_server.mail.compose import MAX_SUBJECT, check_header_text, check_text
+from multimail_server.mail import convert, oversight, requests
+from multimail_server.mail.content import content_of
+from multimail_server.mail.events import MAX_DETAIL, Event
 from multimail_server.storage.documents import Need
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from multimail_server.aip.paging import PageTokens
+    from multimail_server.contacts.interactions import Interactions
     from multimail_server.contacts.store import ContactStore
+    from multimail_server.mail.bounds import Bounds
     from multimail_server.mail.mailboxes import MailboxStore
     from multimail_server.mail.outbox import Outbox
     from multimail_server.mail.store import MailStore
+    from multimail_server.mail.suppressions import SuppressionStore
+    from multimail_server.mail.tags import Tags
+    from multimail_server.notifications.feed import Feed
     from multimail_server.notifications.store import NotificationStore
+    from multimail_server.storage.documents import Document
+    from multimail_server.storage.operation import Request
 
-MAX_RECIPIENTS = 50
-MAX_DISPLAY_NAME = 256
 MAX_RAW_BYTES = 10 << 20
+_HELD_PEOPLE = 10
+_HELD_INTERACTIONS = 5
+# A stream tells how far it is after so many notifications that its filters left out.
+_TELLS_AFTER = 100
 
 
 class MailServicer(mail_service_pb2_grpc.MailServiceServicer):
@@ -35,19 +47,30 @@ class MailServicer(mail_service_pb2_grpc.MailServiceServicer):
 
     def __init__(
         self,
+        *,
         mailboxes: MailboxStore,
         mail: MailStore,
+        suppressions: SuppressionStore,
         contacts: ContactStore,
+        interactions: Interactions,
         notifications: NotificationStore,
+        feed: Feed,
         outbox: Outbox,
         tokens: PageTokens,
+        tags: Tags,
+        bounds: Bounds,
     ) -> None:
         self._mailboxes = mailboxes
         self._mail = mail
+        self._suppressions = suppressions
         self._contacts = contacts
+        self._interactions = interactions
         self._notifications = notifications
+        self._feed = feed
         self._outbox = outbox
         self._tokens = tokens
+        self._tags = tags
+        self._bounds = bounds
 
     async def CreateMailbox(self, request: mail_service_pb2.CreateMailboxRequest, context: object) -> mail_pb2.Mailbox:
         """Makes a mailbox."""
@@ -56,18 +79,21 @@ class MailServicer(mail_service_pb2_grpc.MailServiceServicer):
         with problems.collected():
             address = parse_address(request.email, "email")
         with problems.collected():
-            _check_display_name(request.display_name)
+            requests.check_display_name(request.display_name)
+        with problems.collected():
+            rules = requests.rules_of(request, request.allow_list, ttl=self._bounds.approval_ttl)
         problems.raise_if_any()
-        oversight.require_available(mode)
-        if oversight.is_looser(mode, oversight.DEFAULT):
+        if oversight.is_looser(mode, oversight.DEFAULT) or request.allow_list:
             current_caller().require("oversight")
         changes = changing("CreateMailbox", request, request.request_id)
-        made = await self._mailboxes.create(changes, address, display_name=request.display_name, mode=mode)
+        made = await self._mailboxes.create(
+            changes, address, display_name=request.display_name, mode=mode, rules=rules.complete
+        )
         return convert.mailbox_to_proto(made)
 
     async def GetMailbox(self, request: mail_service_pb2.GetMailboxRequest, context: object) -> mail_pb2.Mailbox:
         """Reads one mailbox."""
-        found = await self._mailboxes.get(current_caller().account, _mailbox_need(request, "mailbox"))
+        found = await self._mailboxes.get(current_caller().account, requests.mailbox_need(request, "mailbox"))
         return convert.mailbox_to_proto(found)
 
     async def ListMailboxes(
@@ -84,15 +110,20 @@ class MailServicer(mail_service_pb2_grpc.MailServiceServicer):
     async def UpdateMailbox(self, request: mail_service_pb2.UpdateMailboxRequest, context: object) -> mail_pb2.Mailbox:
         """Changes a mailbox."""
         mode = convert.MODE_NAMES[request.oversight_mode]
-        _check_display_name(request.display_name)
-        if mode:
-            oversight.require_available(mode)
+        problems = Violations()
+        with problems.collected():
+            requests.check_display_name(request.display_name)
+        entries = request.allow_list.entries if request.HasField("allow_list") else None
+        with problems.collected():
+            rules = requests.rules_of(request, entries, ttl=None)
+        problems.raise_if_any()
         caller = current_caller()
         changed = await self._mailboxes.update(
             changing("UpdateMailbox", request, request.request_id),
-            _mailbox_need(request, "mailbox"),
+            requests.mailbox_need(request, "mailbox"),
             display_name=request.display_name if request.HasField("display_name") else None,
             mode=mode,
+            rules=rules,
             etag=request.etag,
             may_loosen=lambda: caller.require("oversight"),
         )
@@ -101,25 +132,27 @@ class MailServicer(mail_service_pb2_grpc.MailServiceServicer):
     async def DeleteMailbox(self, request: mail_service_pb2.DeleteMailboxRequest, context: object) -> mail_pb2.Mailbox:
         """Deletes a mailbox."""
         changes = changing("DeleteMailbox", request, request.request_id)
-        need = _mailbox_need(request, "mailbox")
+        need = requests.mailbox_need(request, "mailbox")
         return convert.mailbox_to_proto(await self._mailboxes.delete(changes, need, etag=request.etag))
 
     async def SendEmail(
         self, request: mail_service_pb2.SendEmailRequest, context: object
     ) -> mail_service_pb2.SendEmailResponse:
-        """Accepts a mail."""
+        """Accepts a mail, or with validate_only says what would become of it."""
+        account = current_caller().account
         problems = Violations()
         with problems.collected():
-            need = _mailbox_need(request, "from")
+            need = requests.mailbox_need(request, "from")
         with problems.collected():
-            to = _recipients(request.to)
+            targets = requests.targets_of(request)
         with problems.collected():
-            _check_subject(request.subject)
+            message = requests.message_of(request, now=datetime.now(UTC))
         with problems.collected():
-            check_text(request.body, "body")
+            guard = requests.guard_of(request, account)
         problems.raise_if_any()
-        sending = Sending(need, to, request.subject, request.body, convert.MODE_NAMES[request.oversight_mode])
-        email = await self._mail.send(changing("SendEmail", request, request.request_id), sending)
+        message = requests.guarded(message, targets, guard)
+        changes = changing("SendEmail", request, request.request_id)
+        email = await self._mail.send(changes, need, targets, message, guard=guard)
         self._outbox.wake()
         return mail_service_pb2.SendEmailResponse(email=convert.email_to_proto(email))
 
@@ -127,21 +160,176 @@ class MailServicer(mail_service_pb2_grpc.MailServiceServicer):
         self, request: mail_service_pb2.ReplyEmailRequest, context: object
     ) -> mail_service_pb2.ReplyEmailResponse:
         """Accepts an answer."""
-        problems = Violations()
-        with problems.collected():
-            _check_subject(request.subject)
-        with problems.collected():
-            check_text(request.body, "body")
-        problems.raise_if_any()
         email = await self._mail.reply(
             changing("ReplyEmail", request, request.request_id),
             request.email_id,
-            text=request.body,
+            requests.message_of(request, now=datetime.now(UTC)),
             subject=request.subject if request.HasField("subject") else None,
-            mode=convert.MODE_NAMES[request.oversight_mode],
+            to_all=request.reply_all,
         )
         self._outbox.wake()
         return mail_service_pb2.ReplyEmailResponse(email=convert.email_to_proto(email))
+
+    async def CancelEmail(self, request: mail_service_pb2.CancelEmailRequest, context: object) -> mail_pb2.Email:
+        """Stops a mail."""
+        changes = changing("CancelEmail", request, request.request_id)
+        return convert.email_to_proto(await self._mail.cancel(changes, request.id))
+
+    async def UpdateEmail(self, request: mail_service_pb2.UpdateEmailRequest, context: object) -> mail_pb2.Email:
+        """Changes what a waiting mail says."""
+        problems = Violations()
+        with problems.collected():
+            requests.check_subject(request.subject)
+        with problems.collected():
+            content = content_of(request.body, request.html_body, request.markdown_body)
+        problems.raise_if_any()
+        given = any(request.HasField(name) for name in ("body", "html_body", "markdown_body"))
+        email = await self._mail.edit(
+            changing("UpdateEmail", request, request.request_id),
+            request.id,
+            subject=request.subject if request.HasField("subject") else None,
+            content=content if given else None,
+            digest=request.content_sha256,
+        )
+        return convert.email_to_proto(email)
+
+    async def ListHeldEmails(
+        self, request: mail_service_pb2.ListHeldEmailsRequest, context: object
+    ) -> mail_service_pb2.ListHeldEmailsResponse:
+        """Lists mail that waits for a person, with what a decision needs."""
+        account = current_caller().account
+        page = self._tokens.open_page(account, request)
+        mailbox = ""
+        if request.WhichOneof("mailbox"):
+            mailbox = (await self._mailboxes.get(account, requests.mailbox_need(request, "mailbox")))["_id"]
+        found = await self._mail.list_held(account, mailbox=mailbox, after=page.position, limit=page.size + 1)
+        people = await asyncio.gather(*(self._people(account, email) for email in found))
+        rows = list(zip(found, people, strict=True))
+        emails, token = page.fill(
+            rows,
+            lambda row: mail_service_pb2.HeldEmail(email=convert.email_to_proto(row[0]), people=row[1]),
+            lambda row: [row[0]["at"], row[0]["_id"]],
+        )
+        return mail_service_pb2.ListHeldEmailsResponse(emails=emails, next_page_token=token)
+
+    async def _people(self, account: str, email: Document) -> list[mail_service_pb2.HeldPerson]:
+        """Who a held mail goes to or came from, and what was last written."""
+        contacts = await self._contacts.known(account, email["people"] or [email["author"]], limit=_HELD_PEOPLE)
+        logs = await asyncio.gather(
+            *(
+                self._interactions.list(account, contact["_id"], before=None, limit=_HELD_INTERACTIONS)
+                for contact in contacts
+            )
+        )
+        return [
+            mail_service_pb2.HeldPerson(
+                contact=contact_to_proto(contact), interactions=[interaction_to_proto(each) for each in log]
+            )
+            for contact, log in zip(contacts, logs, strict=True)
+        ]
+
+    async def ApproveEmails(
+        self, request: mail_service_pb2.ApproveEmailsRequest, context: object
+    ) -> mail_service_pb2.ApproveEmailsResponse:
+        """Approves held mails."""
+        changes = changing("ApproveEmails", request, request.request_id)
+        outcomes = await self._decided(changes, request, self._mail.approve)
+        self._outbox.wake()
+        return mail_service_pb2.ApproveEmailsResponse(outcomes=outcomes)
+
+    async def RejectEmails(
+        self, request: mail_service_pb2.RejectEmailsRequest, context: object
+    ) -> mail_service_pb2.RejectEmailsResponse:
+        """Rejects held mails."""
+        changes = changing("RejectEmails", request, request.request_id)
+        outcomes = await self._decided(changes, request, self._mail.reject)
+        return mail_service_pb2.RejectEmailsResponse(outcomes=outcomes)
+
+    async def _decided(
+        self,
+        changes: Request,
+        request: mail_service_pb2.ApproveEmailsRequest | mail_service_pb2.RejectEmailsRequest,
+        decide: Callable[[Request, str, str, str], Awaitable[Document]],
+    ) -> list[mail_service_pb2.DecisionOutcome]:
+        """Decides about each mail by itself, all of them at once."""
+        decisions = requests.decisions_of(request)
+        results = await asyncio.gather(
+            *(
+                decide(changes.row(number), email_id, digest, request.reason)
+                for number, (email_id, digest) in enumerate(decisions)
+            ),
+            return_exceptions=True,
+        )
+        return [requests.outcome_of(email_id, result) for (email_id, _), result in zip(decisions, results, strict=True)]
+
+    async def ResolveEmail(self, request: mail_service_pb2.ResolveEmailRequest, context: object) -> mail_pb2.Email:
+        """Ends the doubt about a mail."""
+        changes = changing("ResolveEmail", request, request.request_id)
+        email = await self._mail.resolve(changes, request.id, convert.RESOLUTIONS[request.resolution])
+        self._outbox.wake()
+        return convert.email_to_proto(email)
+
+    async def BatchCheckSends(
+        self, request: mail_service_pb2.BatchCheckSendsRequest, context: object
+    ) -> mail_service_pb2.BatchCheckSendsResponse:
+        """Says for many addresses what would become of a mail to each."""
+        changes = changing("BatchCheckSends", request, "")
+        need = requests.mailbox_need(request, "from")
+        targets = requests.checked_targets(request.to)
+        guard = requests.guard_of(request, changes.account)
+        mode = convert.MODE_NAMES[request.oversight_mode]
+        answers = await self._mail.check(changes, need, targets, guard, mode)
+        return mail_service_pb2.BatchCheckSendsResponse(
+            checks=[convert.check_to_proto(text, answer) for text, answer in zip(request.to, answers, strict=True)]
+        )
+
+    async def IngestEvent(
+        self, request: mail_service_pb2.IngestEventRequest, context: object
+    ) -> mail_service_pb2.IngestEventResponse:
+        """Takes in a report about delivery."""
+        changes = changing("IngestEvent", request, request.request_id)
+        at = requests.moment_of(request, "time") if request.HasField("time") else None
+        event = Event(
+            convert.EVENT_NAMES[request.type],
+            at or datetime.now(UTC),
+            request.permanent,
+            request.detail[:MAX_DETAIL],
+            timed=at is not None,
+        )
+        if request.WhichOneof("email") == "email_id":
+            need = Need("emails", "_id", (request.email_id,))
+        else:
+            need = Need("emails", "linked", (f"<{request.message_id.strip().strip('<>')}>",))
+        email, duplicate = await self._mail.reported(changes, need, request.address, event, at)
+        return mail_service_pb2.IngestEventResponse(email=convert.email_to_proto(email), duplicate=duplicate)
+
+    async def ListSuppressions(
+        self, request: mail_service_pb2.ListSuppressionsRequest, context: object
+    ) -> mail_service_pb2.ListSuppressionsResponse:
+        """Lists suppressed addresses."""
+        account = current_caller().account
+        page = self._tokens.open_page(account, request)
+        key = parse_address(request.address, "address").key if request.address else ""
+        after = page.position[0] if page.position else ""
+        found = await self._suppressions.list(account, key=key, after=after, limit=page.size + 1)
+        suppressions, token = page.fill(found, convert.suppression_to_proto, lambda each: [each["_id"]])
+        return mail_service_pb2.ListSuppressionsResponse(suppressions=suppressions, next_page_token=token)
+
+    async def AddSuppression(
+        self, request: mail_service_pb2.AddSuppressionRequest, context: object
+    ) -> mail_pb2.Suppression:
+        """Suppresses an address."""
+        changes = changing("AddSuppression", request, request.request_id)
+        added = await self._suppressions.add(changes, parse_address(request.address, "address"))
+        return convert.suppression_to_proto(added)
+
+    async def RemoveSuppression(
+        self, request: mail_service_pb2.RemoveSuppressionRequest, context: object
+    ) -> mail_service_pb2.RemoveSuppressionResponse:
+        """Lifts a suppression."""
+        changes = changing("RemoveSuppression", request, request.request_id)
+        lifted = await self._suppressions.remove(changes, parse_address(request.address, "address"))
+        return mail_service_pb2.RemoveSuppressionResponse(suppression=convert.suppression_to_proto(lifted))
 
     async def IngestEmail(
         self, request: mail_service_pb2.IngestEmailRequest, context: object
@@ -151,19 +339,28 @@ class MailServicer(mail_service_pb2_grpc.MailServiceServicer):
             raise errors.invalid_field("raw", f"is longer than {MAX_RAW_BYTES} bytes")
         if request.envelope_from:
             parse_address(request.envelope_from, "envelope_from")
-        changes = changing("IngestEmail", request, "")
-        mailbox = await self._mailboxes.get(changes.account, _mailbox_need(request, "mailbox"))
+        changes = changing("IngestEmail", request, request.request_id)
+        mailbox = await self._mailboxes.get(changes.account, requests.mailbox_need(request, "mailbox"))
         need = Need("mailboxes", "_id", (mailbox["_id"],))
-        email, duplicate = await self._mail.take_in(changes, need, request.raw, request.envelope_from)
+        tag = self._tags.read(request.envelope_to)
+        email, duplicate = await self._mail.take_in(changes, need, request.raw, request.envelope_from, tag)
         return mail_service_pb2.IngestEmailResponse(email=convert.email_to_proto(email), duplicate=duplicate)
 
     async def GetEmail(self, request: mail_service_pb2.GetEmailRequest, context: object) -> mail_pb2.Email:
         """Reads one mail, and records the first read of an inbound one."""
-        email = await self._mail.get_with_content(current_caller().account, request.id)
-        if email["direction"] == "inbound" and email["read_at"] is None:
+        email = await self._mail.get_with_content(current_caller().account, request.id, hidden_too=_oversees())
+        if email["direction"] == "inbound" and email["read_at"] is None and not email["hidden"]:
             read = await self._mail.mark_read(changing("GetEmail", request, ""), request.id)
             email = email | {"read_at": read["read_at"]}
         return convert.email_to_proto(email)
+
+    async def GetAttachment(
+        self, request: mail_service_pb2.GetAttachmentRequest, context: object
+    ) -> mail_service_pb2.GetAttachmentResponse:
+        """Reads one file of a mail."""
+        account = current_caller().account
+        row, data = await self._mail.attachment(account, request.email_id, request.index, hidden_too=_oversees())
+        return mail_service_pb2.GetAttachmentResponse(attachment=convert.attachment_to_proto(row), content=data)
 
     async def ListEmails(
         self, request: mail_service_pb2.ListEmailsRequest, context: object
@@ -174,10 +371,12 @@ class MailServicer(mail_service_pb2_grpc.MailServiceServicer):
         equal = await self._parties(account, request, mailbox_field="mailbox")
         if request.thread_id:
             equal["thread"] = request.thread_id
-        rest: dict[str, Any] = {}
+        rest: dict[str, Any] = {} if _oversees() else {"hidden": False}
         if request.direction:
             rest["direction"] = convert.DIRECTION_NAMES[request.direction]
-        if request.states:
+        if len(set(request.states)) == 1:
+            equal["state"] = convert.STATE_NAMES.get(request.states[0], "")
+        elif request.states:
             rest["state"] = {"$in": [convert.STATE_NAMES.get(state, "") for state in request.states]}
         if request.unread:
             rest |= {"direction": {"$in": ["inbound"], **_eq(rest.get("direction"))}, "read_at": None}
@@ -193,7 +392,16 @@ class MailServicer(mail_service_pb2_grpc.MailServiceServicer):
         page = self._tokens.open_page(account, request)
         equal = await self._parties(account, request, mailbox_field="mailboxes")
         after = page.position[0] if page.position else ""
-        found = await self._mail.list_threads(account, equal=equal, after=after, limit=page.size + 1)
+        found = await self._mail.list_threads(
+            account,
+            equal=equal,
+            awaiting_before=requests.moment_of(request, "awaiting_reply_before")
+            if request.HasField("awaiting_reply_before")
+            else None,
+            unanswered=request.unanswered,
+            after=after,
+            limit=page.size + 1,
+        )
         threads, token = page.fill(found, convert.thread_to_proto, lambda each: [each["_id"]])
         return mail_service_pb2.ListThreadsResponse(threads=threads, next_page_token=token)
 
@@ -213,9 +421,49 @@ class MailServicer(mail_service_pb2_grpc.MailServiceServicer):
         account = current_caller().account
         page = self._tokens.open_page(account, request)
         after = page.position[0] if page.position else request.after_seq
-        found = await self._notifications.list(account, after=after, limit=page.size + 1)
+        shows = await self._shows(account, request)
+        found = await self._notifications.list(account, after=after, shows=shows, limit=page.size + 1)
         notifications, token = page.fill(found, convert.notification_to_proto, lambda each: [each["seq"]])
         return mail_service_pb2.ListNotificationsResponse(notifications=notifications, next_page_token=token)
+
+    async def WatchNotifications(
+        self, request: mail_service_pb2.WatchNotificationsRequest, context: object
+    ) -> AsyncIterator[mail_service_pb2.WatchNotificationsResponse]:
+        """Follows what happens."""
+        account = current_caller().account
+        shows = await self._shows(account, request)
+        after = await self._feed.end(account) if request.only_new else request.after_seq
+        told = after
+        async for run in self._feed.follow(account, after):
+            for notification in run:
+                if shows(notification):
+                    told = notification["seq"]
+                    yield mail_service_pb2.WatchNotificationsResponse(
+                        notification=convert.notification_to_proto(notification), seq=told
+                    )
+            if run[-1]["seq"] - told >= _TELLS_AFTER:
+                told = run[-1]["seq"]
+                yield mail_service_pb2.WatchNotificationsResponse(seq=told)
+
+    async def _shows(
+        self,
+        account: str,
+        request: mail_service_pb2.ListNotificationsRequest | mail_service_pb2.WatchNotificationsRequest,
+    ) -> Callable[[Document], bool]:
+        """Which notifications a request wants to see."""
+        types = {convert.NOTIFICATION_NAMES[each] for each in request.types if each}
+        mailbox = ""
+        if request.WhichOneof("mailbox"):
+            mailbox = (await self._mailboxes.get(account, requests.mailbox_need(request, "mailbox")))["_id"]
+
+        def shows(notification: Document) -> bool:
+            return (
+                notification["shown"]
+                and (not types or notification["type"] in types)
+                and (not mailbox or notification.get("mailbox") == mailbox)
+            )
+
+        return shows
 
     async def _parties(
         self,
@@ -227,7 +475,7 @@ class MailServicer(mail_service_pb2_grpc.MailServiceServicer):
         """The mailbox and the contact a list is limited to, by id; NOT_FOUND when there is no such one."""
         equal = {}
         if request.WhichOneof("mailbox"):
-            mailbox = await self._mailboxes.get(account, _mailbox_need(request, "mailbox"))
+            mailbox = await self._mailboxes.get(account, requests.mailbox_need(request, "mailbox"))
             equal[mailbox_field] = mailbox["_id"]
         if request.WhichOneof("contact") == "contact_id":
             equal["people"] = (await self._contacts.get(account, request.contact_id))["_id"]
@@ -241,37 +489,6 @@ def _eq(direction: str | None) -> dict[str, str]:
     return {"$eq": direction} if direction else {}
 
 
-def _mailbox_need(request: Any, oneof: str) -> Need:
-    """The one mailbox a request names, by id or by address."""
-    field = request.WhichOneof(oneof)
-    value = getattr(request, field)
-    if field.endswith("email"):
-        return Need("mailboxes", "email_key", (parse_address(value, field).key,))
-    return Need("mailboxes", "_id", (value,))
-
-
-def _recipients(given: Sequence[str]) -> list[Address]:
-    problems = Violations()
-    addresses: dict[str, Address] = {}
-    if len(given) > MAX_RECIPIENTS:
-        raise errors.invalid_field("to", f"holds {len(given)} addresses; at most {MAX_RECIPIENTS} are allowed")
-    for number, text in enumerate(given):
-        with problems.collected():
-            address = parse_address(text, f"to[{number}]")
-            if address.key in addresses:
-                problems.add(f"to[{number}]", "is there twice")
-            addresses[address.key] = address
-    problems.raise_if_any()
-    return list(addresses.values())
-
-
-def _check_subject(subject: str) -> None:
-    if len(subject) > MAX_SUBJECT:
-        raise errors.invalid_field("subject", f"is {len(subject)} characters long; at most {MAX_SUBJECT} are allowed")
-    check_header_text(subject, "subject")
-
-
-def _check_display_name(name: str) -> None:
-    if len(name) > MAX_DISPLAY_NAME:
-        raise errors.invalid_field("display_name", f"is longer than {MAX_DISPLAY_NAME} characters")
-    check_header_text(name, "display_name")
+def _oversees() -> bool:
+    """Whether the caller may see mail that waits for a person."""
+    return "oversight" in current_caller().scopes

@@ -23,7 +23,11 @@ if TYPE_CHECKING:
 _STEP_TIMEOUT_S = 30.0
 _DATA_TIMEOUT_S = 120.0
 _MAX_RESPONSE = 500
-_FOR_GOOD = 500
+_LEAVE_TIMEOUT_S = 2.0
+_KEPT_S = 20.0
+_USED_AT_MOST = 100
+_FOR_NOW, _FOR_GOOD, _NO_CODE = 400, 500, 600
+_CLOSING = 421
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 
 
@@ -64,14 +68,15 @@ class Carrier(Protocol):
 
 
 class Relay:
-    """An SMTP server that takes our mail.
+    """An SMTP server that takes our mail, over connections that are kept and used again.
 
     Args:
         url: `smtp://[user:password@]host[:port]` or `smtps://…`. STARTTLS is required unless the host is this machine.
         hostname: What we call ourselves in EHLO.
+        connections: How many connections to it there may be at once.
     """
 
-    def __init__(self, url: str, hostname: str) -> None:
+    def __init__(self, url: str, hostname: str, *, connections: int = 8) -> None:
         parts = urlsplit(url)
         self._host = parts.hostname or "127.0.0.1"
         self._tls = parts.scheme == "smtps"
@@ -79,54 +84,161 @@ class Relay:
         self._user = unquote(parts.username or "")
         self._password = unquote(parts.password or "")
         self._hostname = hostname
+        self._slots = asyncio.Semaphore(connections)
+        self._idle: list[_Connection] = []
 
     async def deliver(
         self, *, sender: str, recipient: str, message: bytes, smtputf8: bool, before_dot: BeforeDot
     ) -> Outcome:
         """One SMTP transaction; see Carrier.deliver."""
+        transaction = _Transaction(sender, recipient, message, smtputf8, before_dot)
+        async with self._slots:
+            try:
+                if (kept := self._kept()) is not None:
+                    return await self._on(kept, transaction)
+            except _ConnectionLostError:  # the server did not keep it as long as we did
+                kept = None
+            try:
+                return await self._on(await self._connected(), transaction)
+            except _ConnectionLostError as error:
+                return _outcome("retry", str(error))
+
+    async def close(self) -> None:
+        """Takes leave on every connection that is kept."""
+        idle, self._idle = self._idle, []
+        await asyncio.gather(*(connection.leave() for connection in idle))
+
+    def _kept(self) -> _Connection | None:
+        now = asyncio.get_running_loop().time()
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.client.is_connected and now - connection.since < _KEPT_S:
+                return connection
+            connection.client.close()
+        return None
+
+    async def _connected(self) -> _Connection:
+        local = is_loopback(self._host)
         client = aiosmtplib.SMTP(
             hostname=self._host,
             port=self._port,
             local_hostname=self._hostname,
             timeout=_STEP_TIMEOUT_S,
             use_tls=self._tls,
-            start_tls=None if self._tls or is_loopback(self._host) else True,
-            tls_context=ssl.create_default_context() if not is_loopback(self._host) else None,
-            validate_certs=not is_loopback(self._host),
+            start_tls=None if self._tls or local else True,
+            tls_context=None if local else ssl.create_default_context(),
+            validate_certs=not local,
             username=self._user or None,
             password=self._password or None,
         )
-        handing_over = False
         try:
             await client.connect()
-            if smtputf8 and not client.supports_extension("SMTPUTF8"):
-                return _outcome("failed", "the mail server cannot take addresses with these letters (no SMTPUTF8)")
-            options = ["SMTPUTF8"] if smtputf8 else []
-            encoding = "utf-8" if smtputf8 else "ascii"
-            await client.mail(sender, options=options, encoding=encoding)
-            await client.rcpt(recipient, encoding=encoding)
-            if not await before_dot():
-                return _outcome("retry", "stopped before the content went out")
-            handing_over = True
-            reply = await client.data(message, timeout=_DATA_TIMEOUT_S)
-        except aiosmtplib.SMTPResponseException as error:
-            return _outcome("failed" if error.code >= _FOR_GOOD else "retry", f"{error.code} {error.message}")
         except aiosmtplib.SMTPNotSupported as error:
-            return _outcome("retry", f"the mail server offers no STARTTLS or no usable AUTH: {error}")
+            client.close()
+            raise _ConnectionLostError(f"the mail server offers no STARTTLS or no usable AUTH: {error}") from error
+        except aiosmtplib.SMTPResponseException as error:  # whatever it says, it says of us, not of this mail
+            client.close()
+            raise _ConnectionLostError(f"the mail server refuses us: {error.code} {error.message}") from error
         except (aiosmtplib.SMTPException, OSError, ValueError) as error:
-            return _outcome("in_doubt" if handing_over else "retry", str(error) or type(error).__name__)
+            client.close()
+            raise _ConnectionLostError(str(error) or type(error).__name__) from error
+        except BaseException:
+            client.close()
+            raise
+        return _Connection(client)
+
+    async def _on(self, connection: _Connection, transaction: _Transaction) -> Outcome:
+        """Runs the transaction on a connection, and keeps the connection if it is still good."""
+        try:
+            outcome = await transaction.run(connection.client)
+        except BaseException:
+            connection.client.close()
+            raise
+        connection.used += 1
+        if connection.client.is_connected and connection.used < _USED_AT_MOST and await connection.ready():
+            connection.since = asyncio.get_running_loop().time()
+            self._idle.append(connection)
+        else:
+            await connection.leave()
+        return outcome
+
+
+class _ConnectionLostError(Exception):
+    """The connection is of no use, and nothing was handed over on it."""
+
+
+@dataclass(slots=True)
+class _Connection:
+    """A connection, how many transactions it has seen, and since when it waits for the next."""
+
+    client: aiosmtplib.SMTP
+    used: int = 0
+    since: float = 0.0
+
+    async def ready(self) -> bool:
+        """Whether the next transaction can begin on it."""
+        try:
+            await self.client.rset(timeout=_LEAVE_TIMEOUT_S)
+        except (aiosmtplib.SMTPException, OSError, ValueError):
+            return False
+        return True
+
+    async def leave(self) -> None:
+        """Says goodbye if anybody listens; what comes after the outcome cannot change it."""
+        try:
+            if self.client.is_connected:
+                await self.client.quit(timeout=_LEAVE_TIMEOUT_S)
+        except (aiosmtplib.SMTPException, OSError, ValueError):
+            pass
         finally:
-            await _leave(client)
+            self.client.close()
+
+
+@dataclass(slots=True)
+class _Transaction:
+    """One mail for one recipient."""
+
+    sender: str
+    recipient: str
+    message: bytes
+    smtputf8: bool
+    before_dot: BeforeDot
+
+    async def run(self, client: aiosmtplib.SMTP) -> Outcome:
+        """Hands the mail over.
+
+        Raises:
+            _ConnectionLostError: The connection ended before the content went out.
+        """
+        if self.smtputf8 and not client.supports_extension("SMTPUTF8"):
+            return _outcome("failed", "the mail server cannot take addresses with these letters (no SMTPUTF8)")
+        encoding = "utf-8" if self.smtputf8 else "ascii"
+        try:
+            await client.mail(self.sender, options=["SMTPUTF8"] if self.smtputf8 else [], encoding=encoding)
+            await client.rcpt(self.recipient, encoding=encoding)
+        except aiosmtplib.SMTPResponseException as error:
+            if error.code == _CLOSING:
+                raise _ConnectionLostError(f"{error.code} {error.message}") from error
+            return _read(error, otherwise="retry")
+        except (aiosmtplib.SMTPException, OSError, ValueError) as error:
+            raise _ConnectionLostError(str(error) or type(error).__name__) from error
+        if not await self.before_dot():
+            return _outcome("retry", "stopped before the content went out")
+        try:
+            reply = await client.data(self.message, timeout=_DATA_TIMEOUT_S)
+        except aiosmtplib.SMTPResponseException as error:
+            return _read(error, otherwise="in_doubt")
+        except (aiosmtplib.SMTPException, OSError, ValueError) as error:
+            return _outcome("in_doubt", str(error) or type(error).__name__)
         return _outcome("accepted", f"{reply.code} {reply.message}")
 
 
-async def _leave(client: aiosmtplib.SMTP) -> None:
-    """Says goodbye if anybody listens; what comes after the outcome cannot change it."""
-    try:
-        if client.is_connected:
-            await client.quit(timeout=2)
-    except (aiosmtplib.SMTPException, OSError):
-        client.close()
+def _read(error: aiosmtplib.SMTPResponseException, *, otherwise: Literal["retry", "in_doubt"]) -> Outcome:
+    """What a reply says: 5xx is for good, 4xx is for now, and whatever is neither tells nothing."""
+    said = f"{error.code} {error.message}"
+    if _FOR_NOW <= error.code < _FOR_GOOD:
+        return _outcome("retry", said)
+    return _outcome("failed" if _FOR_GOOD <= error.code < _NO_CODE else otherwise, said)
 
 
 def is_loopback(host: str) -> bool:

@@ -4,21 +4,34 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from multimail_server import errors
 from multimail_server.aip.address import parse_address
-from multimail_server.mail import accepting
-from multimail_server.mail.mime import parse_mail
+from multimail_server.contacts.contact import NEVER
+from multimail_server.mail import accepting, arriving, oversight, reporting, waiting
+from multimail_server.mail.content import Content
+from multimail_server.mail.email import Letter
+from multimail_server.mail.guard import Guard, dedupe_mark
+from multimail_server.mail.mime import file_in, parse_mail
+from multimail_server.mail.removal import removal, removal_id
 from multimail_server.storage.documents import Need
 from multimail_server.storage.newest import newest_first
-from multimail_server.storage.operation import Operation
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from datetime import datetime
 
+    from multimail_server.errors import DomainError
+    from multimail_server.mail.bounds import Bounds
+    from multimail_server.mail.content import File
+    from multimail_server.mail.events import Event
+    from multimail_server.mail.tags import Tag
     from multimail_server.storage.commit import Committer
     from multimail_server.storage.documents import Draft
+    from multimail_server.storage.files import Files
     from multimail_server.storage.mongo import Database, Document
     from multimail_server.storage.operation import Request
     from multimail_server.storage.reads import Reader
@@ -26,73 +39,269 @@ if TYPE_CHECKING:
 # What lists and look-ups of many leave out.
 WITHOUT_CONTENT = {"body": 0, "raw": 0}
 THREAD_EMAILS = 100
+NO_GUARD = Guard()
+_NOTHING = Letter("", Content(""))
+_UNATTACHED_FOR = timedelta(days=1)
 _LARGE_BYTES = 32 << 10
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What a caller wants to say, before anything is known of mailbox and people.
+
+    Attributes:
+        letter: What it says, without its files.
+        files: The files, checked.
+        mode: The mode asked for; may be empty.
+        dry: Whether only the answer is wanted.
+    """
+
+    letter: Letter
+    files: Sequence[File]
+    mode: str
+    dry: bool
+
+    def with_letter(self, **changes: Any) -> Message:
+        """The same message with its letter changed."""
+        return replace(self, letter=replace(self.letter, **changes))
 
 
 class MailStore:
     """Reads and changes mails and threads.
 
     A mail, its thread and the logs of its people change in one step, or not at all.
+
+    Args:
+        database: The database.
+        reader: Shares look-ups.
+        committer: Runs the operations.
+        files: The files of mails.
+        bounds: Bounds on conversations.
+        trusted: Ids of the mail servers whose Authentication-Results are believed.
+        new_id: Makes an id with the given prefix.
     """
 
-    def __init__(self, database: Database, reader: Reader, committer: Committer) -> None:
+    def __init__(
+        self,
+        database: Database,
+        reader: Reader,
+        committer: Committer,
+        *,
+        files: Files,
+        bounds: Bounds,
+        trusted: frozenset[str],
+        new_id: Callable[[str], str],
+    ) -> None:
         self._database = database
         self._reader = reader
         self._committer = committer
+        self._files = files
+        self._bounds = bounds
+        self._trusted = trusted
+        self._new_id = new_id
 
-    async def send(self, request: Request, sending: accepting.Sending) -> Document:
-        """Accepts a mail; once this returns it is on disk and will go out."""
-        operation = request.operation(
-            sending.needs(request.account), lambda draft: accepting.send(draft, sending), _email_again
+    async def send(
+        self,
+        request: Request,
+        mailbox: Need,
+        targets: Sequence[accepting.Target],
+        message: Message,
+        *,
+        guard: Guard = NO_GUARD,
+        answers: str = "",
+    ) -> Document:
+        """Accepts a mail; once this returns it is on disk and will go out, or wait for its time or a person."""
+        letter, email_id = message.letter, ""
+        if message.files:
+            email_id = self._new_id("email")
+            letter = await self._with_files(request, letter, message, email_id)
+        sending = accepting.Sending(
+            mailbox, targets, letter, guard, self._bounds, mode=message.mode, answers=answers, email_id=email_id
         )
-        return await self._committer.run(operation)
 
-    async def reply(self, request: Request, email_id: str, *, text: str, subject: str | None, mode: str) -> Document:
+        def rule(draft: Draft) -> Document:
+            email = accepting.send(draft, sending)
+            if email_id:
+                draft.delete("jobs", removal_id(request.account, email_id))
+            return email
+
+        needs = sending.needs(request.account)
+        if message.dry:
+            email = await self._committer.run(request.question(needs, lambda draft: accepting.send(draft, sending)))
+            return email | {"_id": "", "thread": answers and email["thread"], "headers": _unnamed(email["headers"])}
+        if email_id:
+            needs.append(Need("jobs", "_id", (removal_id(request.account, email_id),)))
+        return await self._committer.run(request.operation(needs, rule, _email_again))
+
+    async def _with_files(self, request: Request, letter: Letter, message: Message, email_id: str) -> Letter:
+        """The letter with its files kept; if the mail is never accepted, a job removes them after a day."""
+        rows = [
+            {
+                "filename": file.filename,
+                "content_type": file.content_type,
+                "size": len(file.data),
+                "sha256": hashlib.sha256(file.data).hexdigest(),
+                "file": f"{email_id}/{number}",
+            }
+            for number, file in enumerate(message.files)
+        ]
+        if not message.dry:
+            due_at = await self._database.now() + _UNATTACHED_FOR
+            names = [str(row["file"]) for row in rows]
+            await self._database.insert_one("jobs", removal(request.account, email_id, names, due_at))
+            for row, file in zip(rows, message.files, strict=True):
+                await self._files.write(str(row["file"]), file.data)
+        return replace(letter, files=rows)
+
+    async def reply(
+        self, request: Request, email_id: str, message: Message, *, subject: str | None, to_all: bool
+    ) -> Document:
         """Accepts an answer to a mail, to its author, or when it was ours to its recipients again."""
         parent = await self.get(request.account, email_id)
-        to = [parse_address(address, "email_id") for address in accepting.answered_addresses(parent)]
+        if parent["hidden"]:
+            raise errors.not_found("email")
+        first = parent["headers"]["subject"]
         if subject is None:
-            first = parent["headers"]["subject"]
             subject = first if first[:3].lower() == "re:" else f"Re: {first}"[:998].rstrip()
-        sending = accepting.Sending(
-            mailbox=Need("mailboxes", "_id", (parent["mailbox"],)),
-            to=to,
-            subject=subject,
-            text=text,
-            mode=mode,
-            answers=email_id,
-        )
-        return await self.send(request, sending)
+        named = accepting.answered_addresses(parent, ("to", "cc") if to_all else ())
+        targets: dict[str, accepting.Target] = {}
+        for address, kind in named:
+            parsed = parse_address(address, "email_id")
+            targets.setdefault(parsed.key, accepting.Target(parsed, kind, "email_id"))
+        if to_all:
+            for key in await self._own(request.account, list(targets)):
+                if targets[key].kind == "cc":
+                    del targets[key]
+        mailbox = Need("mailboxes", "_id", (parent["mailbox"],))
+        message = message.with_letter(subject=subject)
+        return await self.send(request, mailbox, list(targets.values()), message, answers=email_id)
 
-    async def take_in(self, request: Request, mailbox: Need, raw: bytes, envelope_from: str) -> tuple[Document, bool]:
+    async def _own(self, account: str, keys: Sequence[str]) -> list[str]:
+        """Which of the addresses are mailboxes of the account."""
+        found = await self._database.find("addresses", {"_id": {"$in": list(keys)}, "account": account})
+        return [row["_id"] for row in found]
+
+    async def check(
+        self, request: Request, mailbox: Need, targets: Sequence[accepting.Target], guard: Guard, mode: str
+    ) -> list[str | DomainError]:
+        """For a mail to each of these people, what would become of it: `queued` or `held`, or why it is refused."""
+        sendings = []
+        for target in targets:
+            mark = dedupe_mark(target.address.key, guard.dedupe_key)
+            letter = replace(_NOTHING, dedupe=mark)
+            sendings.append(accepting.Sending(mailbox, [target], letter, guard, self._bounds, mode=mode))
+        needs = merged(need for sending in sendings for need in sending.needs(request.account))
+        question = request.question(needs, lambda draft: accepting.check(draft, sendings))
+        return await self._committer.run(question)
+
+    async def take_in(
+        self, request: Request, mailbox: Need, raw: bytes, envelope_from: str, tag: Tag | None = None
+    ) -> tuple[Document, bool]:
         """Keeps a mail that arrived; returns it, and whether the same had been taken in before."""
         digest = _digest(mailbox.values[0], envelope_from, raw)
         # A large mail takes long to read; meanwhile others are served.
         mail = parse_mail(raw) if len(raw) < _LARGE_BYTES else await asyncio.to_thread(parse_mail, raw)
-        arrival = accepting.Arrival(mailbox, mail, raw, envelope_from, digest)
-        operation = Operation(
-            account=request.account,
-            method=request.method,
-            needs=tuple(arrival.needs(request.account)),
-            rule=lambda draft: accepting.take_in(draft, arrival),
-            actor=request.actor,
-            size=len(raw),
+        arrival = arriving.Arrival(mailbox, mail, raw, envelope_from, digest, tag, self._trusted, self._bounds.open_for)
+        operation = request.operation(
+            arrival.needs(request.account),
+            lambda draft: arriving.take_in(draft, arrival),
+            lambda draft, outcome: (_email_again(draft, outcome), True),
         )
-        return await self._committer.run(operation)
+        return await self._committer.run(replace(operation, size=len(raw)))
 
-    async def get(self, account: str, identifier: str) -> Document:
-        """The mail without its content, or EMAIL_NOT_FOUND."""
+    async def approve(self, request: Request, email_id: str, digest: str, reason: str) -> Document:
+        """Lets a held mail go, for exactly this content."""
+        return await self._on(
+            request, email_id, lambda draft: waiting.approve(draft, email_id, digest, reason, self._bounds)
+        )
+
+    async def reject(self, request: Request, email_id: str, digest: str, reason: str) -> Document:
+        """Ends a held mail for good."""
+        return await self._on(request, email_id, lambda draft: waiting.reject(draft, email_id, digest, reason))
+
+    async def cancel(self, request: Request, email_id: str) -> Document:
+        """Stops a mail as far as it can still be stopped."""
+        return await self._on(request, email_id, lambda draft: waiting.cancel(draft, email_id, self._bounds))
+
+    async def edit(
+        self, request: Request, email_id: str, *, subject: str | None, content: Content | None, digest: str
+    ) -> Document:
+        """Changes what a waiting mail says."""
+        return await self._on(
+            request,
+            email_id,
+            lambda draft: waiting.edit(draft, email_id, subject=subject, content=content, digest=digest),
+        )
+
+    async def resolve(self, request: Request, email_id: str, resolution: str) -> Document:
+        """Ends the doubt about a mail: `sent`, `failed` or `send_again`."""
+        return await self._on(request, email_id, lambda draft: waiting.resolve(draft, email_id, resolution))
+
+    async def _on(self, request: Request, email_id: str, rule: Callable[[Draft], Document]) -> Document:
+        return await self._committer.run(request.operation([waiting.need(email_id)], rule, _email_again))
+
+    async def reported(
+        self, request: Request, need: Need, address: str, event: Event, at: datetime | None
+    ) -> tuple[Document, bool]:
+        """Applies a report about a mail's delivery; returns the mail, and whether it had been reported before."""
+
+        def rule(draft: Draft) -> tuple[Document, bool]:
+            told = event if event.timed else replace(event, at=draft.now)
+            return reporting.reported(draft, need, address, told, at)
+
+        def again(draft: Draft, outcome: Document) -> tuple[Document, bool]:
+            return _email_again(draft, outcome), True
+
+        return await self._committer.run(request.operation([need], rule, again))
+
+    async def attachment(self, account: str, email_id: str, index: int, *, hidden_too: bool) -> tuple[Document, bytes]:
+        """One file of a mail and what is known of it, or EMAIL_NOT_FOUND, or ATTACHMENT_NOT_FOUND."""
+        email = await self.get(account, email_id, hidden_too=hidden_too)
+        if not 0 <= index < len(email["attachments"]):
+            raise errors.not_found("attachment")
+        row = email["attachments"][index]
+        if email["direction"] == "outbound":
+            data = await self._files.read(row["file"])
+        else:
+            found = await self._database.find("emails", {"_id": email_id, "account": account}, projection={"raw": 1})
+            raw = found[0]["raw"] if found else None
+            data = await asyncio.to_thread(file_in, raw, index) if raw else None
+        if data is None:
+            raise errors.not_found("attachment")
+        return row, data
+
+    async def get(self, account: str, identifier: str, *, hidden_too: bool = True) -> Document:
+        """The mail without its content, or EMAIL_NOT_FOUND; `hidden_too` for mail that waits for a person."""
         found = await self._reader.one(account, "emails", "_id", identifier)
-        if found is None:
+        if found is None or (found["hidden"] and not hidden_too):
             raise errors.not_found("email")
         return found
 
-    async def get_with_content(self, account: str, identifier: str) -> Document:
+    async def get_with_content(self, account: str, identifier: str, *, hidden_too: bool) -> Document:
         """The mail with its bodies, or EMAIL_NOT_FOUND."""
         found = await self._database.find("emails", {"_id": identifier, "account": account}, projection={"raw": 0})
-        if not found:
+        if not found or (found[0]["hidden"] and not hidden_too):
             raise errors.not_found("email")
         return found[0]
+
+    async def list_held(self, account: str, *, mailbox: str, after: Sequence[Any] | None, limit: int) -> list[Document]:
+        """Mails that wait for a person, with their content, oldest first, those behind the position `[at, _id]`."""
+        behind: dict[str, Any] = {}
+        first: dict[str, Any] = {"account": account, "state": "held"}
+        if after:
+            at, identifier = after
+            first["at"] = {"$gte": at}
+            behind = {"$or": [{"at": {"$gt": at}}, {"_id": {"$gt": identifier}}]}
+        return await self._database.aggregate(
+            "emails",
+            [
+                {"$match": first},
+                {"$match": behind | ({"mailbox": mailbox} if mailbox else {})},
+                {"$sort": {"at": 1, "_id": 1}},
+                {"$limit": limit},
+                {"$project": {"raw": 0}},
+            ],
+        )
 
     async def mark_read(self, request: Request, identifier: str) -> Document:
         """Records an agent's first read of an inbound mail, and returns the mail without its content."""
@@ -104,7 +313,9 @@ class MailStore:
             if email["read_at"] is not None:
                 return email
             draft.put("emails", email := email | {"read_at": draft.now})
-            draft.notify("email_read", shown=email["mode"] != "autonomous", email=identifier, mailbox=email["mailbox"])
+            draft.notify(
+                "email_read", shown=oversight.is_shown(email["mode"]), email=identifier, mailbox=email["mailbox"]
+            )
             return email
 
         need = Need("emails", "_id", (identifier,))
@@ -123,13 +334,13 @@ class MailStore:
 
         Args:
             account: Whose.
-            equal: Any of `people`, `thread`, `mailbox`; one of them leads the query.
+            equal: Any of `people`, `thread`, `mailbox`, `state`; one of them leads the query.
             rest: Other conditions.
             before: Position behind which to go on, `[at, _id]`.
             limit: At most so many.
         """
         conditions = dict(equal)
-        leading = next((name for name in ("thread", "people", "mailbox") if name in conditions), None)
+        leading = next((name for name in ("thread", "people", "mailbox", "state") if name in conditions), None)
         first = {"account": account} | ({leading: conditions.pop(leading)} if leading else {})
         return await newest_first(
             self._database, "emails", first, {**rest, **conditions}, before, limit, WITHOUT_CONTENT
@@ -141,24 +352,60 @@ class MailStore:
         if found is None:
             raise errors.not_found("thread")
         emails = await self.list_emails(
-            account, equal={"thread": identifier}, rest={}, before=None, limit=THREAD_EMAILS
+            account, equal={"thread": identifier}, rest={"hidden": False}, before=None, limit=THREAD_EMAILS
         )
         return found, emails[::-1]
 
-    async def list_threads(self, account: str, *, equal: Mapping[str, Any], after: str, limit: int) -> list[Document]:
-        """Threads in order of id, those behind the id `after`; `equal` holds any of `people`, `mailboxes`."""
+    async def list_threads(
+        self,
+        account: str,
+        *,
+        equal: Mapping[str, Any],
+        awaiting_before: datetime | None,
+        unanswered: bool,
+        after: str,
+        limit: int,
+    ) -> list[Document]:
+        """Threads in order of id, those behind the id `after`.
+
+        Args:
+            account: Whose.
+            equal: Any of `people`, `mailboxes`.
+            awaiting_before: Only those in which we have waited for an answer since before this time.
+            unanswered: Only those in which somebody waits for our answer.
+            after: The id behind which to go on; may be empty.
+            limit: At most so many.
+        """
         conditions = dict(equal)
-        leading = next(iter(conditions), None)
-        first = {"account": account} | ({leading: conditions.pop(leading)} if leading else {})
+        spans: dict[str, Any] = {}
+        if awaiting_before is not None:
+            spans["awaiting_since"] = {"$lt": awaiting_before, "$gt": NEVER}
+        if unanswered:
+            spans["unanswered_since"] = {"$gt": NEVER}
+        leading = next(iter(conditions or spans), "_id")
+        first = conditions if leading in conditions else spans
+        lead = {leading: first.pop(leading)} if first else {}
         return await self._database.aggregate(
             "threads",
             [
-                {"$match": {**first, "_id": {"$gt": after}}},
-                {"$match": conditions},
+                {"$match": {"account": account, **lead}},
+                {"$match": conditions | spans | {"_id": {"$gt": after}}},
                 {"$sort": {"_id": 1}},
                 {"$limit": limit},
             ],
         )
+
+
+def _unnamed(headers: Document) -> Document:
+    return headers | {"message_id": ""}
+
+
+def merged(needs: Iterable[Need]) -> list[Need]:
+    """The same needs, one for each place that is looked in."""
+    values: dict[tuple[str, str], dict[str, None]] = {}
+    for need in needs:
+        values.setdefault((need.collection, need.field), {}).update(dict.fromkeys(need.values))
+    return [Need(collection, field, tuple(wanted)) for (collection, field), wanted in values.items()]
 
 
 def _digest(mailbox: str, envelope_from: str, raw: bytes) -> str:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from datetime import datetime
 
 Document = dict[str, Any]
+
+_KEPT_SENDS = 20
+_SENDS_COUNT_FOR = timedelta(hours=1)
 
 
 def new(identifier: str, account: str, subject: str) -> Document:
@@ -19,23 +24,70 @@ def new(identifier: str, account: str, subject: str) -> Document:
         "people": [],
         "mailboxes": [],
         "email_count": 0,
+        "outbound_count": 0,
+        "inbound_count": 0,
         "latest_email": "",
         "latest_direction": "",
         "create_time": None,
         "latest_at": None,
+        "sends": [],
+        "last_heard": None,
+        "awaiting_since": None,
+        "unanswered_since": None,
     }
 
 
 def with_email(thread: Document, email: Mapping[str, Any]) -> Document:
-    """The thread after one more mail; times only grow within an account, so it is the newest."""
-    return thread | {
+    """The thread with one more mail, which may be older than its newest when it waited for a person."""
+    count = "outbound_count" if email["direction"] == "outbound" else "inbound_count"
+    moved = thread | {
         "people": _joined(thread["people"], email["people"]),
         "mailboxes": _joined(thread["mailboxes"], [email["mailbox"]]),
         "email_count": thread["email_count"] + 1,
-        "latest_email": email["_id"],
-        "latest_direction": email["direction"],
-        "create_time": thread["create_time"] or email["at"],
-        "latest_at": email["at"],
+        count: thread[count] + 1,
+        "create_time": min(thread["create_time"] or email["at"], email["at"]),
+    }
+    if thread["latest_at"] is None or email["at"] >= thread["latest_at"]:
+        moved |= {"latest_email": email["_id"], "latest_direction": email["direction"], "latest_at": email["at"]}
+    return moved
+
+
+def with_sent(thread: Document, email: str, at: datetime) -> Document:
+    """The thread after a mail of it was queued: from then on we wait for an answer, and owe none."""
+    recent = at - _SENDS_COUNT_FOR
+    sends = [*thread["sends"], {"email": email, "at": at, "answered": False}]
+    kept = [each for number, each in enumerate(sends) if each["at"] > recent or number >= len(sends) - _KEPT_SENDS]
+    return _waiting(thread | {"sends": kept}, thread["awaiting_since"])
+
+
+def without_sent(thread: Document, email: str) -> Document:
+    """The thread after a queued mail was stopped before it left."""
+    stopped = [each["at"] for each in thread["sends"] if each["email"] == email]
+    sends = [each for each in thread["sends"] if each["email"] != email]
+    since = thread["awaiting_since"]
+    return _waiting(thread | {"sends": sends}, None if since in stopped else since)
+
+
+def with_heard(thread: Document, email: str, person: str, at: datetime) -> Document:
+    """The thread after somebody wrote; `since` is when the oldest of their mails that waits for us came."""
+    since = thread["unanswered_since"] or at
+    sends = [each | {"answered": True} for each in thread["sends"]]
+    heard = {"email": email, "person": person, "at": at, "since": since}
+    return _waiting(thread | {"last_heard": heard, "sends": sends}, None)
+
+
+def _waiting(thread: Document, since: datetime | None) -> Document:
+    """The thread with who waits for whom, as it follows from what was sent and heard.
+
+    Args:
+        thread: The thread.
+        since: Since when we have waited by mail that may no longer be among `sends`; None when we have not.
+    """
+    times = [each["at"] for each in thread["sends"] if not each["answered"]] + ([since] if since else [])
+    heard = thread["last_heard"]
+    return thread | {
+        "awaiting_since": min(times, default=None),
+        "unanswered_since": heard["since"] if heard is not None and not times else None,
     }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from multimail_server.errors import DomainError, Reason
 
@@ -18,7 +18,7 @@ class Admission:
     """Bounds on calls.
 
     Args:
-        max_concurrent: Calls of one class (reads, changes) under way at once.
+        max_concurrent: Calls of one class (reads, changes, streams) under way at once.
         rate_per_s: Calls a second per key, on average over two seconds; 0 for no bound.
         clock: Seconds that only grow.
     """
@@ -27,21 +27,21 @@ class Admission:
         self._max_concurrent = max_concurrent
         self._rate_per_s = rate_per_s
         self._clock = clock
-        self._under_way = {True: 0, False: 0}
+        self._under_way = {"read": 0, "change": 0, "stream": 0}
         self._buckets: dict[str, tuple[float, float]] = {}
 
     @contextmanager
-    def admitted(self, key_id: str, *, changes: bool) -> Iterator[None]:
+    def admitted(self, key_id: str, kind: Literal["read", "change", "stream"]) -> Iterator[None]:
         """Counts one call while it lasts; raises TOO_BUSY or RATE_LIMITED when it is one too many."""
         if self._rate_per_s:
             self._spend(key_id)
-        if self._under_way[changes] >= self._max_concurrent:
+        if self._under_way[kind] >= self._max_concurrent:
             raise DomainError(Reason.TOO_BUSY, "The service is busy; come back shortly.", retry_after_s=0.5)
-        self._under_way[changes] += 1
+        self._under_way[kind] += 1
         try:
             yield
         finally:
-            self._under_way[changes] -= 1
+            self._under_way[kind] -= 1
 
     def _spend(self, key_id: str) -> None:
         """Takes one token from the key's bucket."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import re
 import time
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -19,10 +21,11 @@ from multimail_server.rpc.status import CODES, trailing_metadata
 from multimail_server.rpc.validation import validate
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 
     from google.protobuf.message import Message
 
+    from multimail_server.accounts.caller import Caller
     from multimail_server.rpc.admission import Admission
     from multimail_server.rpc.auth import Auth
 
@@ -32,6 +35,8 @@ log = logging.getLogger("multimail.rpc")
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 _USEFUL_S = 0.005
+# How often a stream looks whether it may go on.
+_LOOK_S = 0.5
 
 
 @dataclass(slots=True)
@@ -85,9 +90,10 @@ class Boundary(grpc.aio.ServerInterceptor):
         handler = await continuation(handler_call_details)
         if handler is None:
             return self._wrapped(method, None)
-        if handler.request_streaming or handler.response_streaming:
-            return handler if is_open(method) else None  # only reflection and Health.Watch stream
-        self._handlers[method] = wrapped = self._wrapped(method, handler)
+        if (handler.request_streaming or handler.response_streaming) and is_open(method):
+            return handler
+        made = self._streamed if handler.response_streaming else self._wrapped
+        self._handlers[method] = wrapped = made(method, handler)
         return wrapped
 
     def _wrapped(self, method: str, handler: _Handler | None) -> _Handler:
@@ -98,6 +104,17 @@ class Boundary(grpc.aio.ServerInterceptor):
         return grpc.unary_unary_rpc_method_handler(
             behaviour, response_serializer=handler.response_serializer if handler else None
         )
+
+    def _streamed(self, method: str, handler: _Handler) -> _Handler:
+        async def behaviour(raw: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
+            metadata = context.invocation_metadata() or ()
+            call = _Call(method, self._request_id(metadata), time.perf_counter())
+            replies = self._stream(call, handler, raw, metadata, context)
+            async with self._answering(call, context), contextlib.aclosing(replies):
+                async for reply in replies:
+                    yield reply
+
+        return grpc.unary_stream_rpc_method_handler(behaviour, response_serializer=handler.response_serializer)
 
     def open(self) -> None:
         """Lets calls in; before, only health and reflection answer."""
@@ -123,21 +140,27 @@ class Boundary(grpc.aio.ServerInterceptor):
     ) -> Any:
         metadata = context.invocation_metadata() or ()
         call = _Call(method, self._request_id(metadata), time.perf_counter())
+        async with self._answering(call, context):
+            return await self._stages(call, handler, raw, metadata, context)
+
+    @asynccontextmanager
+    async def _answering(self, call: _Call, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[None]:
+        """Counts and logs the call inside, and turns whatever it raises into its wire form."""
         self._under_way += 1
         try:
-            return await self._stages(call, handler, raw, metadata, context)
+            yield
         except DomainError as error:
             await self._refuse(call, context, error)
         except TimeoutError:
             await self._refuse(call, context, DomainError(Reason.OUT_OF_TIME, "The call took too long."))
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, GeneratorExit):
             call.code = "CANCELLED"
             raise
         except grpc.aio.AbortError:
             call.code = "ABORTED_BY_SERVICER"
             raise
         except Exception:
-            log.exception("a call failed: method=%s request_id=%s", method, call.request_id)
+            log.exception("a call failed: method=%s request_id=%s", call.method, call.request_id)
             await self._refuse(call, context, _internal(call.request_id))
         finally:
             self._under_way -= 1
@@ -158,18 +181,49 @@ class Boundary(grpc.aio.ServerInterceptor):
             raise DomainError(Reason.OUT_OF_TIME, "The call's deadline leaves no time to do anything.")
         if is_open(call.method) and handler is not None:
             return await _served(handler, _parsed(handler, raw), context)
-        if self._closed is not None:
-            raise self._closed.with_traceback(None)
         async with asyncio.timeout(self.deadline_s if left is None else None):
-            caller = await self.auth.caller(call.method, metadata)
-            call.key_id = caller.key_id
-            set_caller(caller)
+            caller = await self._caller(call, metadata)
             if handler is None:
                 raise DomainError(Reason.METHOD_UNKNOWN, "This service has no such method.")
-            with self.admission.admitted(caller.key_id, changes=SCOPES[call.method] != "read"):
+            with self.admission.admitted(caller.key_id, "read" if SCOPES[call.method] == "read" else "change"):
                 request = _parsed(handler, raw)
                 validate(request)
                 return await _served(handler, request, context)
+
+    async def _caller(self, call: _Call, metadata: Any) -> Caller:
+        """The caller, unless the service takes no calls."""
+        if self._closed is not None:
+            raise self._closed.with_traceback(None)
+        caller = await self.auth.caller(call.method, metadata)
+        call.key_id = caller.key_id
+        set_caller(caller)
+        return caller
+
+    async def _stream(
+        self, call: _Call, handler: Any, raw: bytes, metadata: Any, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> AsyncGenerator[Any, None]:
+        """The same for a stream: it has no deadline of ours, but ends when its key is revoked or the service stops."""
+        caller = await self._caller(call, metadata)
+        with self.admission.admitted(caller.key_id, "stream"):
+            request = _parsed(handler, raw)
+            validate(request)
+            replies = aiter(handler.unary_stream(request, context))
+            following: asyncio.Future[Any] | None = None
+            try:
+                while True:
+                    following = asyncio.ensure_future(anext(replies))
+                    while not (await asyncio.wait({following}, timeout=_LOOK_S))[0]:
+                        await self._caller(call, metadata)
+                    try:
+                        yield following.result()
+                    except StopAsyncIteration:
+                        return
+                    await self._caller(call, metadata)
+            finally:
+                if following is not None:
+                    following.cancel()
+                    await asyncio.gather(following, return_exceptions=True)
+                await replies.aclose()
 
     async def _refuse(self, call: _Call, context: grpc.aio.ServicerContext[Any, Any], error: DomainError) -> None:
         call.code, call.reason = CODES[error.reason].name, error.reason.value

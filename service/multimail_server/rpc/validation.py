@@ -20,10 +20,16 @@ if TYPE_CHECKING:
 
 _MAX_REQUEST_ID = 128
 _MAX_ID = 64
+_MAX_MESSAGE_ID = 998
 _MAX_PAGE_TOKEN = 2048
 _REQUEST_ID = re.compile(rf"[\x21-\x7e]{{0,{_MAX_REQUEST_ID}}}")
 # The only oneof that may be left out: every other one names what the call is about.
-_FREE_ONEOFS = frozenset({"ListEmailsRequest", "ListThreadsRequest"})
+_FREE_ONEOFS = frozenset(
+    {
+        *("ListEmailsRequest", "ListHeldEmailsRequest", "ListThreadsRequest"),
+        *("ListNotificationsRequest", "WatchNotificationsRequest"),
+    }
+)
 
 
 def validate(request: Message) -> None:
@@ -55,6 +61,8 @@ def _checks_of_field(field: FieldDescriptor) -> list[Check]:
         checks.append(_is_short(name, _MAX_PAGE_TOKEN))
     elif name in {"page_size", "after_seq"}:
         checks.append(_is_not_negative(name))
+    elif name == "message_id":
+        checks.append(_is_short(name, _MAX_MESSAGE_ID))
     elif name in {"etag", "id"} or name.endswith("_id"):
         checks.append(_is_short(name, _MAX_ID))
     elif field.enum_type is not None:

@@ -31,6 +31,7 @@ MAX_REQUEST_BYTES = 4 << 20
 _GIVE_UP_S = 8.0
 _GIVE_UP_UNKNOWN_S = 20.0
 _TURN_AFTER_MISSES = 2
+_MOST_ROUNDS = 16  # a rule that asks for more documents than that never ends
 # What groups never load: arrays that only grow, and texts that no rule decides by.
 _LEFT_OUT: dict[str, dict[str, int]] = {
     "contacts": {"interactions": 0},
@@ -40,10 +41,11 @@ _LEFT_OUT: dict[str, dict[str, int]] = {
 
 @dataclass(slots=True)
 class _Waiting:
-    """An operation and the caller that waits for its answer."""
+    """An operation, the caller that waits for its answer, and how often it asked for more documents."""
 
     operation: Operation[Any]
     answer: asyncio.Future[Any]
+    rounds: int = 0
 
 
 @dataclass(slots=True)
@@ -79,15 +81,23 @@ class Committer:
         process: This process's sessions and neighbours.
         new_id: Makes an id with the given prefix.
         jitter: Returns a random number in [0, 1).
+        committed: Told of an account after each commit, and of the account's number then.
     """
 
     def __init__(
-        self, database: Database, process: Process, *, new_id: Callable[[str], str], jitter: Callable[[], float]
+        self,
+        database: Database,
+        process: Process,
+        *,
+        new_id: Callable[[str], str],
+        jitter: Callable[[], float],
+        committed: Callable[[str, int], None],
     ) -> None:
         self._database = database
         self._process = process
         self._new_id = new_id
         self._jitter = jitter
+        self._committed = committed
         self._lanes: dict[str, _Lane] = {}
 
     async def run(self, operation: Operation[T]) -> T:
@@ -195,6 +205,8 @@ class Committer:
             if documents.notifications:
                 unknown.append(_Attempt(documents.group, first_seq, results))
             raise
+        if documents.notifications:
+            self._committed(account, documents.seq)
         return results
 
     async def _open(self, account: str, session: Session) -> Documents:
@@ -239,22 +251,17 @@ class Committer:
             if operation.request_id and (first := draft.one("notifications", "request_id", operation.request_id)):
                 return _repeat(draft, operation, first)
             answer = operation.rule(draft)
-            if operation.request_id and not draft.notifications:
-                draft.notify("unchanged", shown=False)
-            if draft.notifications and operation.request_id:
-                draft.notifications[0] |= {
-                    "request_id": operation.request_id,
-                    "fingerprint": operation.fingerprint,
-                    "outcome": draft.outcome,
-                }
-            if oversized(draft, operation.size):
-                return DomainError(Reason.INVALID_FIELD, "The change would make a document larger than 15 MiB.")
-        except (DomainError, MoreNeededError) as error:
+            if not operation.dry:
+                _keep(documents, draft, operation)
+        except DomainError as error:
+            if not operation.dry:
+                documents.number(draft.refusals)
+            return error
+        except MoreNeededError as error:
             return error
         except Exception as error:
             log.exception("a rule of %s failed", operation.method)
             return error
-        documents.take(draft)
         return answer
 
     async def _write(self, documents: Documents, read_seq: int, session: Session) -> None:
@@ -278,6 +285,21 @@ class Committer:
 def _may_see(account: str, collection: str, document: Document) -> bool:
     """Another account's document is as good as none; only addresses are claimed across accounts."""
     return collection == "addresses" or bool(document["account"] == account)
+
+
+def _keep(documents: Documents, draft: Draft, operation: Operation[Any]) -> None:
+    """Makes an operation's effects part of the group, its first notification telling a repetition of the request."""
+    if operation.request_id and not draft.notifications:
+        draft.notify("unchanged", shown=False)
+    if draft.notifications and operation.request_id:
+        draft.notifications[0] |= {
+            "request_id": operation.request_id,
+            "fingerprint": operation.fingerprint,
+            "outcome": draft.outcome,
+        }
+    if oversized(draft, operation.size):
+        raise DomainError(Reason.INVALID_FIELD, "The change would make a document larger than 15 MiB.")
+    documents.take(draft)
 
 
 def _repeat(draft: Draft, operation: Operation[T], first: Document) -> T:
@@ -310,11 +332,11 @@ def _answer(lane: _Lane, group: Sequence[_Waiting], results: Sequence[Any]) -> N
     """Gives every caller its answer; who needs more documents goes to the head of the queue with that need."""
     again = []
     for waiting, result in zip(group, results, strict=True):
-        if isinstance(result, MoreNeededError):
-            operation = replace(waiting.operation, needs=waiting.operation.needs + result.needs)
-            again.append(_Waiting(operation, waiting.answer))
-        elif waiting.answer.done():
+        if waiting.answer.done():
             continue
+        if isinstance(result, MoreNeededError) and waiting.rounds < _MOST_ROUNDS:
+            operation = replace(waiting.operation, needs=waiting.operation.needs + result.needs)
+            again.append(_Waiting(operation, waiting.answer, waiting.rounds + 1))
         elif isinstance(result, Exception):
             waiting.answer.set_exception(result)
         else:

@@ -105,6 +105,14 @@ class Documents:
             for name in names:
                 self._enter(collection, name, document)
 
+    def has(self, need: Need) -> bool:
+        """Whether everything the need names was asked for, as it says or by more than it says."""
+        return all(
+            (need.collection, need.field, value) in self._asked
+            or (need.field == "_id" and (need.collection, value) in self.current)
+            for value in need.values
+        )
+
     def ids(self, collection: str, name: str, value: str) -> list[str]:
         """The ids of the documents whose field holds the value; MoreNeededError when nobody asked for them."""
         if (collection, name, value) not in self._asked:
@@ -121,7 +129,11 @@ class Documents:
             mine = self.pushes.setdefault(key, {})
             for name, entries in fields.items():
                 mine.setdefault(name, []).extend(entries)
-        for note in draft.notifications:
+        self.number(draft.notifications)
+
+    def number(self, notifications: Iterable[Document]) -> None:
+        """Gives notifications the account's next numbers."""
+        for note in notifications:
             self.seq += 1
             identifier = f"{self.account}/{self.seq}"
             numbered = {"_id": identifier, "seq": self.seq, "group": self.group, **note}
@@ -145,6 +157,7 @@ class Draft:
     pushes: dict[Key, dict[str, list[Any]]] = field(default_factory=dict)
     emptied: set[Key] = field(default_factory=set)
     notifications: list[Document] = field(default_factory=list)
+    refusals: list[Document] = field(default_factory=list)
     outcome: Document = field(default_factory=dict)
 
     @property
@@ -160,6 +173,12 @@ class Draft:
     def new_id(self, prefix: str) -> str:
         """A new id, `<prefix>_<ULID>`."""
         return self._ids(prefix)
+
+    def see(self, needs: Iterable[Need]) -> None:
+        """Makes sure that these documents are there; else the rule runs again in a group that has them all."""
+        missing = [need for need in needs if not self.group.has(need)]
+        if missing:
+            raise MoreNeededError(*missing)
 
     def all(self, collection: str, name: str, value: str) -> list[Document]:
         """Every document whose field holds the value, with the changes made so far."""
@@ -179,6 +198,9 @@ class Draft:
 
     def get(self, collection: str, identifier: str) -> Document | None:
         """The document with this id, or None."""
+        key = collection, identifier
+        if key in self.changed or key in self.group.current:
+            return self._current(collection, identifier)
         return self.one(collection, "_id", identifier)
 
     def _current(self, collection: str, identifier: str) -> Document | None:
@@ -210,14 +232,19 @@ class Draft:
             shown: Whether ListNotifications shows it; autonomous acts are recorded only.
             ids: What it is about: contact, mailbox, email, thread; also state.
         """
-        self.notifications.append(
-            {
-                "account": self.account,
-                "type": kind,
-                "shown": shown,
-                "at": self.now,
-                "actor": {"key": self.actor.key_id, "agent": self.actor.agent},
-                "method": self.method,
-                **ids,
-            }
-        )
+        self.notifications.append(self._line(kind, shown=shown, **ids))
+
+    def note_refusal(self, kind: str, *, shown: bool = True, **ids: str) -> None:
+        """Adds a line to the account's history that stands even though the rule goes on to refuse."""
+        self.refusals.append(self._line(kind, shown=shown, **ids))
+
+    def _line(self, kind: str, *, shown: bool, **ids: str) -> Document:
+        return {
+            "account": self.account,
+            "type": kind,
+            "shown": shown,
+            "at": self.now,
+            "actor": {"key": self.actor.key_id, "agent": self.actor.agent},
+            "method": self.method,
+            **ids,
+        }

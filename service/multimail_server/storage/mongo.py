@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pymongo
 from bson.codec_options import CodecOptions
+from gridfs import AsyncGridFSBucket
 from pymongo import errors as driver_errors
 from pymongo.read_concern import ReadConcern
 from pymongo.read_preferences import ReadPreference
@@ -238,6 +239,14 @@ class Database:
         if "writeConcernError" in reply:
             raise engine_unavailable(str(reply["writeConcernError"]))
         return int(reply["n"])
+
+    def files(self) -> Any:
+        """The driver's GridFS bucket, which knows no transactions."""
+        if isinstance(self._client, pymongo.AsyncMongoClient):
+            return AsyncGridFSBucket(self._db)
+        from motor.motor_asyncio import AsyncIOMotorGridFSBucket  # noqa: PLC0415  only the driver in use is imported
+
+        return AsyncIOMotorGridFSBucket(self._db)
 
     async def now(self) -> datetime:
         """The engine's clock: the only one that leases and commits go by."""

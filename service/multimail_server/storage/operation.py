@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from multimail_server.storage.documents import SERVICE, Actor
@@ -30,6 +30,7 @@ class Operation(Generic[T]):
         fingerprint: Digest of the request's content, to tell a repetition from a reuse of the id.
         replay: Rebuilds the answer of a repetition from the current documents and the outcome the first run noted.
         size: The request's size in bytes.
+        dry: Only the answer is wanted: whatever the rule did or noted is dropped.
     """
 
     account: str
@@ -41,6 +42,7 @@ class Operation(Generic[T]):
     fingerprint: str = ""
     replay: Callable[[Draft, Document], T] | None = None
     size: int = 256
+    dry: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,14 @@ class Request:
     request_id: str = ""
     fingerprint: str = ""
     size: int = 256
+
+    def row(self, number: int) -> Request:
+        """The request of one row of this batch: told from the others by its number."""
+        return replace(self, request_id=f"{self.request_id}/{number}") if self.request_id else self
+
+    def question(self, needs: Sequence[Need], rule: Callable[[Draft], T]) -> Operation[T]:
+        """The operation that only answers what `rule` would do for this request."""
+        return Operation(self.account, self.method, tuple(needs), rule, self.actor, size=self.size, dry=True)
 
     def operation(
         self, needs: Sequence[Need], rule: Callable[[Draft], T], replay: Callable[[Draft, Document], T]

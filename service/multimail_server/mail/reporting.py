@@ -1,0 +1,83 @@
+"""Reports about the delivery of mail, applied: recipients move, and who must not be written to is suppressed."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from multimail_server import errors
+from multimail_server.aip.address import parse_address
+from multimail_server.errors import DomainError
+from multimail_server.mail import oversight
+from multimail_server.mail.events import with_event
+from multimail_server.mail.states import judged
+from multimail_server.mail.suppressions import need_suppressions, suppress
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from multimail_server.mail.events import Event
+    from multimail_server.storage.documents import Document, Draft, Need
+
+_CLOCKS_DIFFER = timedelta(days=1)
+
+
+def apply(draft: Draft, email: Document, index: int, event: Event) -> Document:
+    """Applies a report about one recipient in the draft; one that was reported before changes nothing."""
+    person = email["recipients"][index]
+    if person["key"]:
+        draft.see([need_suppressions(draft.account, [person["key"]])])
+    changed = with_event(email, index, event)
+    if changed is email:
+        return email
+    if changed["state"] in ("queued", "sending"):
+        changed = judged(changed, draft.now)
+    draft.put("emails", changed)
+    about = {"email": email["_id"], "mailbox": email["mailbox"], "thread": email["thread"]}
+    shown = oversight.is_shown(email["mode"])
+    draft.notify("email_event", shown=shown, **about, contact=person["contact"], event=event.type)
+    if changed["state"] != email["state"]:
+        draft.notify("email_settled", shown=shown, **about, state=changed["state"])
+    if event.suppresses and person["key"]:
+        suppress(draft, person["address"], person["key"], event.suppresses, email["_id"])
+    return changed
+
+
+def reported(draft: Draft, need: Need, address: str, event: Event, at: datetime | None) -> tuple[Document, bool]:
+    """Applies a report that came by itself; returns the mail, and whether it had been reported before.
+
+    Args:
+        draft: The operation's view.
+        need: The mail, by its id or its Message-ID.
+        address: The recipient; may be empty when the mail has one only.
+        event: What was reported.
+        at: When, as reported; None for now.
+    """
+    found = draft.all(need.collection, need.field, need.values[0])
+    if need.field == "linked":  # of all mail in the conversation the one that bears this Message-ID
+        found = [each for each in found if each["headers"]["message_id"] == need.values[0]]
+    email = next((each for each in found if each["direction"] == "outbound"), None)
+    if email is None:
+        raise errors.not_found("email")
+    draft.outcome = {"email": email["_id"]}
+    index = _index(email, address)
+    if at is not None and at > draft.now + _CLOCKS_DIFFER:
+        raise errors.invalid_field("time", "lies more than a day in the future")
+    changed = apply(draft, email, index, event)
+    return changed, changed is email
+
+
+def _index(email: Document, address: str) -> int:
+    recipients = email["recipients"]
+    if not address:
+        if len(recipients) == 1:
+            return 0
+        raise errors.invalid_field("address", f"is required: the mail has {len(recipients)} recipients")
+    try:
+        key = parse_address(address, "address").key
+    except DomainError:
+        key = ""
+    for index, each in enumerate(recipients):
+        if key and each["key"] == key:
+            return index
+    raise errors.invalid_field("address", "is no recipient of this mail")

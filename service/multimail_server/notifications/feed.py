@@ -1,0 +1,113 @@
+"""An account's history as it grows: every notification once, in order, without a gap, whatever process wrote it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+from multimail_server.errors import DomainError, Reason
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from multimail_server.storage.mongo import Database, Document
+
+_BATCH = 500
+# A number may show before one below it does; longer than this it is not late, but gone.
+_LATE_S = 0.05
+_LATE_AT_MOST = 40
+
+
+class Feed:
+    """Follows accounts' histories.
+
+    Readers wake when this process commits, and when `look` sees that another one did.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._seen: dict[str, int] = {}
+        self._readers: dict[str, set[asyncio.Event]] = defaultdict(set)
+
+    def committed(self, account: str, seq: int) -> None:
+        """Wakes the account's readers: its history ends at `seq` now."""
+        if account in self._readers:
+            self._seen[account] = seq
+            for event in self._readers[account]:
+                event.set()
+
+    async def look(self) -> bool:
+        """Looks once at the numbers of all accounts that are followed here."""
+        followed = list(self._readers)
+        if followed:
+            for row in await self._database.find("accounts", {"_id": {"$in": followed}}, projection={"seq": 1}):
+                if row["seq"] > self._seen.get(row["_id"], -1):
+                    self.committed(row["_id"], row["seq"])
+        return False
+
+    async def end(self, account: str) -> int:
+        """The number of the newest notification."""
+        found = await self._database.find("accounts", {"_id": account}, projection={"seq": 1})
+        return int(found[0]["seq"]) if found else 0
+
+    async def follow(self, account: str, after: int) -> AsyncIterator[list[Document]]:
+        """Runs of notifications, each beginning with the number after the last one's end; it never ends by itself.
+
+        Args:
+            account: Whose history.
+            after: The number behind which to begin; 0 for the oldest that is kept.
+
+        Raises:
+            DomainError: POSITION_TOO_OLD when what comes after `after` is no longer kept whole.
+        """
+        event = asyncio.Event()
+        self._readers[account].add(event)
+        try:
+            position = after or await self._before_oldest(account)
+            late = 0
+            while True:
+                event.clear()
+                run = await self._run(account, position)
+                if run:
+                    late, position = 0, run[-1]["seq"]
+                    yield run
+                elif await self.end(account) > position:
+                    if late >= _LATE_AT_MOST or await self._before_oldest(account) > position:
+                        raise await self._too_old(account)
+                    late += 1
+                    await asyncio.sleep(_LATE_S)
+                else:
+                    await event.wait()
+        finally:
+            self._readers[account].discard(event)
+            if not self._readers[account]:
+                del self._readers[account]
+                self._seen.pop(account, None)
+
+    async def _run(self, account: str, position: int) -> list[Document]:
+        """The notifications behind a number, as far as they follow each other without a gap."""
+        found = await self._database.find(
+            "notifications", {"account": account, "seq": {"$gt": position}}, sort=[("seq", 1)], limit=_BATCH
+        )
+        run = []
+        for number, notification in enumerate(found, position + 1):
+            if notification["seq"] != number:
+                break
+            run.append(notification)
+        return run
+
+    async def _before_oldest(self, account: str) -> int:
+        found = await self._database.find(
+            "notifications", {"account": account}, projection={"seq": 1}, sort=[("seq", 1)], limit=1
+        )
+        return int(found[0]["seq"]) - 1 if found else await self.end(account)
+
+    async def _too_old(self, account: str) -> DomainError:
+        oldest = await self._before_oldest(account) + 1
+        return DomainError(
+            Reason.POSITION_TOO_OLD,
+            "What came after this number is no longer kept whole: read what you follow anew, then go on from "
+            f"{oldest - 1}.",
+            metadata={"oldest_seq": str(oldest)},
+        )
