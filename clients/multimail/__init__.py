@@ -10,39 +10,56 @@ Example:
 from multimail.aio import AsyncClient
 from multimail.client import Client
 from multimail.contacts import Contact, Erasure, Interaction
+from multimail.delivery import Suppression
 from multimail.errors import (
     AbortedError,
     AlreadyExistsError,
     CancelledError,
     DeadlineExceededError,
     FailedPreconditionError,
+    GuardRefusedError,
     InternalError,
     InvalidArgumentError,
     MultimailError,
     NotFoundError,
     PermissionDeniedError,
+    Refusal,
     ResourceExhaustedError,
     UnauthenticatedError,
     UnavailableError,
     UnimplementedError,
     Violation,
 )
-from multimail.mail import Attachment, Email, Mailbox, Notification, Recipient, Thread
+from multimail.mail import Attachment, AuthenticationResults, Decision, DeliveryEvent, Email, Recipient, Thread
+from multimail.mailboxes import Mailbox
+from multimail.notifications import Notification
+from multimail.oversight import DecisionOutcome, HeldEmail, HeldPerson
 from multimail.paging import AsyncResults, Results
+from multimail.sending import Guard, OutgoingAttachment, SendCheck
+from multimail.watching import AsyncWatch, Watch
 
 __all__ = [
     "AbortedError",
     "AlreadyExistsError",
     "AsyncClient",
     "AsyncResults",
+    "AsyncWatch",
     "Attachment",
+    "AuthenticationResults",
     "CancelledError",
     "Client",
     "Contact",
     "DeadlineExceededError",
+    "Decision",
+    "DecisionOutcome",
+    "DeliveryEvent",
     "Email",
     "Erasure",
     "FailedPreconditionError",
+    "Guard",
+    "GuardRefusedError",
+    "HeldEmail",
+    "HeldPerson",
     "Interaction",
     "InternalError",
     "InvalidArgumentError",
@@ -50,13 +67,18 @@ __all__ = [
     "MultimailError",
     "NotFoundError",
     "Notification",
+    "OutgoingAttachment",
     "PermissionDeniedError",
     "Recipient",
+    "Refusal",
     "ResourceExhaustedError",
     "Results",
+    "SendCheck",
+    "Suppression",
     "Thread",
     "UnauthenticatedError",
     "UnavailableError",
     "UnimplementedError",
     "Violation",
+    "Watch",
 ]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.struct_pb2 import ListValue, Struct, Value
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -30,6 +31,13 @@ def to_struct(value: Mapping[str, Any], path: str) -> Struct:
 def to_value(value: Any, path: str) -> Value:
     """The Value of anything JSON knows; see to_struct."""
     return _value(value, path, 1)
+
+
+def to_values(values: Mapping[str, Any] | None, path: str) -> dict[str, Value]:
+    """The Values of a map whose keys are paths of their own."""
+    if values is not None and not isinstance(values, Mapping):
+        raise _refused(path, "must be a dict")
+    return {key: to_value(value, f'{path}["{key}"]') for key, value in (values or {}).items()}
 
 
 def _struct(value: Mapping[str, Any], path: str, depth: int) -> Struct:
@@ -94,6 +102,17 @@ def to_timestamp(moment: datetime, path: str) -> Timestamp:
         raise _refused(path, "must be a datetime with a time zone")
     result = Timestamp()
     result.FromDatetime(moment.astimezone(UTC))
+    return result
+
+
+def to_duration(given: timedelta | None, path: str) -> Duration | None:
+    """The Duration of a timedelta; none for none."""
+    if given is None:
+        return None
+    if not isinstance(given, timedelta):
+        raise _refused(path, "must be a timedelta")
+    result = Duration()
+    result.FromTimedelta(given)
     return result
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import grpc
 
-from multimail.errors import MultimailError, UnauthenticatedError, error_from
+from multimail.errors import CancelledError, MultimailError, UnauthenticatedError, error_from
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,11 +24,14 @@ DEFAULT_TIMEOUT_S = 30.0
 MAX_ATTEMPTS = 4
 _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 2.0
+# A stream that lived so long was connected, for no attempt to connect takes that long.
+_CONNECTED_S = 60.0
 _OPTIONS = [
     ("grpc.max_receive_message_length", 32 << 20),
     ("grpc.max_send_message_length", 16 << 20),
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.max_reconnect_backoff_ms", 5_000),  # else a service that was away for long is looked for every two minutes
     ("grpc.enable_retries", 0),  # tried again here, where the whole call's deadline is known
 ]
 
@@ -53,6 +56,11 @@ class Call(Generic[T]):
 def minted(request_id: str | None) -> str:
     """The caller's request id, else a new one: every attempt of a logical call carries the same."""
     return request_id or str(uuid.uuid4())
+
+
+def closed() -> CancelledError:
+    """The error of a client that is used after it was closed."""
+    return CancelledError("The client is closed.", reason="CLOSED", hint="Make a new one.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +154,56 @@ class Attempts:
         if not again or self._number >= MAX_ATTEMPTS or pause >= self.left:
             raise failure from None
         self._number += 1
+        return pause
+
+
+class Reconnects:
+    """When a stream that broke is taken up again, and when the service has been away for too long.
+
+    Args:
+        where: The endpoint.
+        patience: Seconds for which a service that cannot be reached is waited for.
+        clock: Seconds that only grow.
+    """
+
+    def __init__(self, where: Endpoint, patience: float, clock: Callable[[], float]) -> None:
+        self._where = where
+        self._patience = patience
+        self._clock = clock
+        self._number = 0
+        self._began = clock()
+        self._since: float | None = None  # since when every try failed
+
+    def begins(self) -> None:
+        """A stream is opened."""
+        self._began = self._clock()
+
+    def heard(self) -> None:
+        """The service answered: it is there."""
+        self._since = None
+
+    def after(self, error: grpc.RpcError | None) -> float:
+        """Seconds to wait before the next try; raises our own error when there is none.
+
+        Args:
+            error: What ended the stream; None when the service just ended it.
+        """
+        now = self._clock()
+        if self._since is None or now - self._began >= _CONNECTED_S:
+            self._since, self._number = now, 0
+        self._number += 1
+        longest = min(_FIRST_PAUSE_S * 2 ** min(self._number, 10), _LONGEST_PAUSE_S)
+        pause = random.uniform(_FIRST_PAUSE_S, longest)  # noqa: S311  spreads load, no secret
+        if error is None:
+            return pause
+        failure = _failure(error, self._where.target)
+        # CANCELLED is how some servers and proxies end streams; what the caller cancels never comes here.
+        broken = error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
+        if not broken and (error.code() is not grpc.StatusCode.RESOURCE_EXHAUSTED or failure.retry_after is None):
+            raise failure from None
+        pause = max(pause, failure.retry_after or 0)
+        if now + pause - self._since > self._patience:
+            raise failure from None
         return pause
 
 

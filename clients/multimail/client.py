@@ -2,56 +2,17 @@
 
 from __future__ import annotations
 
-import time
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Self
 
-import grpc
-
-from multimail import contacts, mail
-from multimail._wire import DEFAULT_TIMEOUT_S, Attempts, Call, endpoint
-from multimail.errors import CancelledError
-from multimail.paging import Page, Results
-from multimail.v1 import contact_service_pb2_grpc, mail_service_pb2_grpc
+from multimail import delivery, mail, oversight, sending
+from multimail._sync import Caller, Contacts, Mailboxes, Notifications, Suppressions, Threads
+from multimail._wire import DEFAULT_TIMEOUT_S
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Sequence
     from datetime import datetime
 
-T = TypeVar("T")
-
-
-class _Caller:
-    """Makes calls over one channel."""
-
-    def __init__(self, api_key: str | None, target: str | None, timeout: float, *, tls: bool | None) -> None:
-        self._endpoint = endpoint(api_key, target, timeout, tls=tls)
-        self._channel = self._endpoint.channel()
-        self._stubs: dict[str, Any] = {
-            "ContactService": contact_service_pb2_grpc.ContactServiceStub(self._channel),
-            "MailService": mail_service_pb2_grpc.MailServiceStub(self._channel),
-        }
-
-    def run(self, call: Call[T]) -> T:
-        """One logical call, tried again where that is safe."""
-        attempts = Attempts(self._endpoint, self._endpoint.timeout, time.monotonic)
-        method = getattr(self._stubs[call.service], call.method)
-        while True:
-            try:
-                reply = method(call.request, timeout=attempts.left, metadata=self._endpoint.metadata)
-            except grpc.RpcError as error:
-                time.sleep(attempts.after(error))
-            except ValueError as error:  # grpc's way to say that the channel is closed
-                raise CancelledError("The client is closed.", reason="CLOSED", hint="Make a new one.") from error
-            else:
-                return call.convert(reply)
-
-    def results(self, page: Callable[[str, int], Call[Page[T]]], limit: int | None) -> Results[T]:
-        """The results of a list call, page by page."""
-        return Results(lambda token, size: self.run(page(token, size)), limit)
-
-    def close(self) -> None:
-        """Closes the channel."""
-        self._channel.close()
+    from multimail.paging import Results
 
 
 class Client:
@@ -80,11 +41,12 @@ class Client:
         timeout: float = DEFAULT_TIMEOUT_S,
         tls: bool | None = None,
     ) -> None:
-        self._caller = _Caller(api_key, target, timeout, tls=tls)
+        self._caller = Caller(api_key, target, timeout, tls=tls)
         self.contacts = Contacts(self._caller)
         self.mailboxes = Mailboxes(self._caller)
         self.threads = Threads(self._caller)
         self.notifications = Notifications(self._caller)
+        self.suppressions = Suppressions(self._caller)
 
     def __enter__(self) -> Self:
         return self
@@ -104,19 +66,51 @@ class Client:
         subject: str = "",
         body: str = "",
         oversight_mode: str | None = None,
+        cc: str | Sequence[str] = (),
+        bcc: str | Sequence[str] = (),
+        reply_to: str | Sequence[str] = (),
+        html_body: str = "",
+        markdown_body: str = "",
+        attachments: Sequence[sending.OutgoingAttachment] = (),
+        send_time: datetime | None = None,
+        guard: sending.Guard | None = None,
+        list_unsubscribe: bool = False,
+        validate_only: bool = False,
         request_id: str | None = None,
     ) -> mail.Email:
-        """Accepts a mail for sending: when this returns it is on disk and will go out.
+        """Accepts a mail for sending: when this returns it is on disk and will go out, or wait for a person.
 
         Args:
             from_mailbox: The mailbox, by address or id.
             to: One address, or several.
             subject: The subject.
             body: The text.
-            oversight_mode: A stricter mode for this mail, such as `monitored`; the mailbox's own when left out.
+            oversight_mode: A stricter mode for this mail, such as `gated_send`; the mailbox's own when left out.
+            cc: Further recipients, shown to all.
+            bcc: Further recipients, shown to nobody.
+            reply_to: Where answers shall go instead of the mailbox.
+            html_body: HTML beside, or instead of, the text; what could harm a reader is taken out.
+            markdown_body: Markdown instead of text and HTML.
+            attachments: Files, 10 MiB in all.
+            send_time: When to send it; at once when left out.
+            guard: What must be true of the recipient; needs exactly one `to`.
+            list_unsubscribe: Let recipients unsubscribe by mail.
+            validate_only: Only say what would happen; the mail returned has no id.
             request_id: Makes the call repeatable across processes; minted when left out.
+
+        Raises:
+            GuardRefusedError: The guard refused; it names the rule and the earlier mail.
+            FailedPreconditionError: The mailbox's mode forbids it, or the address is suppressed.
+            ResourceExhaustedError: The conversation goes faster than people write; see `retry_after`.
         """
-        return self._caller.run(mail.send(from_mailbox, to, subject, body, oversight_mode, request_id))
+        return self._caller.run(
+            sending.send(
+                from_mailbox, to, subject=subject, body=body, oversight_mode=oversight_mode, cc=cc, bcc=bcc,
+                reply_to=reply_to, html_body=html_body, markdown_body=markdown_body, attachments=attachments,
+                send_time=send_time, guard=guard, list_unsubscribe=list_unsubscribe, validate_only=validate_only,
+                request_id=request_id,
+            )
+        )  # fmt: skip
 
     def reply_email(
         self,
@@ -125,18 +119,149 @@ class Client:
         body: str = "",
         subject: str | None = None,
         oversight_mode: str | None = None,
+        html_body: str = "",
+        markdown_body: str = "",
+        attachments: Sequence[sending.OutgoingAttachment] = (),
+        send_time: datetime | None = None,
+        reply_all: bool = False,
+        validate_only: bool = False,
         request_id: str | None = None,
     ) -> mail.Email:
-        """Answers a mail in its thread, from the mailbox it went through."""
-        return self._caller.run(mail.reply(email_id, body, subject, oversight_mode, request_id))
+        """Answers a mail in its thread, from the mailbox it went through; with `reply_all` everybody in To and Cc."""
+        return self._caller.run(
+            sending.reply(
+                email_id, body=body, subject=subject, oversight_mode=oversight_mode, html_body=html_body,
+                markdown_body=markdown_body, attachments=attachments, send_time=send_time, reply_all=reply_all,
+                validate_only=validate_only, request_id=request_id,
+            )
+        )  # fmt: skip
 
-    def ingest_email(self, *, mailbox: str, raw: bytes, envelope_from: str = "") -> mail.Email:
-        """Takes in a raw mail as if it had come by SMTP; the same bytes twice change nothing."""
-        return self._caller.run(mail.ingest(mailbox, raw, envelope_from))
+    def cancel_email(self, email_id: str, *, request_id: str | None = None) -> mail.Email:
+        """Stops a mail that has not left; FailedPreconditionError when it is too late."""
+        return self._caller.run(sending.cancel(email_id, request_id))
+
+    def update_email(
+        self,
+        email_id: str,
+        *,
+        subject: str | None = None,
+        body: str | None = None,
+        html_body: str | None = None,
+        markdown_body: str | None = None,
+        content_sha256: str = "",
+        request_id: str | None = None,
+    ) -> mail.Email:
+        """Changes a held or scheduled mail, whose approval is void by that; a body replaces text and HTML together.
+
+        With `content_sha256` only while that is still its content; else FailedPreconditionError, CONTENT_CHANGED.
+        """
+        return self._caller.run(
+            sending.update(
+                email_id, subject=subject, body=body, html_body=html_body, markdown_body=markdown_body,
+                content_sha256=content_sha256, request_id=request_id,
+            )
+        )  # fmt: skip
+
+    def check_sends(
+        self,
+        *,
+        from_mailbox: str,
+        to: str | Sequence[str],
+        guard: sending.Guard | None = None,
+        oversight_mode: str | None = None,
+    ) -> list[sending.SendCheck]:
+        """Whether a mail to each of up to 1000 addresses would be accepted now, in their order; sends nothing."""
+        return self._caller.run(sending.check(from_mailbox, to, guard, oversight_mode))
+
+    def list_held_emails(self, *, mailbox: str | None = None, limit: int | None = None) -> Results[oversight.HeldEmail]:
+        """Mail that waits for a person, oldest first: its content, its people, and what was last written."""
+        return self._caller.results(lambda token, size: oversight.list_held(mailbox, token, size), limit)
+
+    def approve_emails(
+        self,
+        emails: Sequence[oversight.HeldEmail | mail.Email | tuple[str, str]],
+        *,
+        reason: str = "",
+        request_id: str | None = None,
+    ) -> list[oversight.DecisionOutcome]:
+        """Lets held mails go, each for exactly the content that was read; one outcome for each, in their order.
+
+        Args:
+            emails: Held mails as they were read, or pairs of id and `content_sha256`.
+            reason: Why; kept with each mail.
+            request_id: Makes the call repeatable across processes; minted when left out.
+        """
+        return self._caller.run(oversight.approve(emails, reason, request_id))
+
+    def reject_emails(
+        self,
+        emails: Sequence[oversight.HeldEmail | mail.Email | tuple[str, str]],
+        *,
+        reason: str,
+        request_id: str | None = None,
+    ) -> list[oversight.DecisionOutcome]:
+        """Ends held mails for good: they never go out, or are never shown. As approve_emails."""
+        return self._caller.run(oversight.reject(emails, reason, request_id))
+
+    def resolve_email(self, email_id: str, resolution: str, *, request_id: str | None = None) -> mail.Email:
+        """Ends the doubt about an in_doubt mail: it was `sent`, it `failed`, or `send_again`."""
+        return self._caller.run(oversight.resolve(email_id, resolution, request_id))
+
+    def ingest_email(
+        self,
+        *,
+        mailbox: str,
+        raw: bytes,
+        envelope_from: str = "",
+        envelope_to: str = "",
+        request_id: str | None = None,
+    ) -> mail.Email:
+        """Takes in a raw mail as if it had come by SMTP; the same bytes twice change nothing.
+
+        Args:
+            mailbox: The mailbox it is for, by address or id.
+            raw: Headers, an empty line, the body.
+            envelope_from: The envelope's sender; empty for bounces.
+            envelope_to: The envelope's recipient where it is not the mailbox's own address: `box+…@domain`.
+            request_id: Makes the call repeatable across processes; minted when left out.
+        """
+        return self._caller.run(mail.ingest(mailbox, raw, envelope_from, envelope_to, request_id))
+
+    def ingest_event(
+        self,
+        type: str,
+        *,
+        email_id: str | None = None,
+        message_id: str | None = None,
+        address: str = "",
+        time: datetime | None = None,
+        permanent: bool = False,
+        detail: str = "",
+        request_id: str | None = None,
+    ) -> mail.Email:
+        """Takes in a report about a mail's delivery; told twice or in another order, the result is the same.
+
+        Args:
+            type: `delivered`, `bounced`, `complained` or `opened`.
+            email_id: The mail; this or `message_id`.
+            message_id: The mail by its Message-ID.
+            address: The recipient; may be left out when the mail has only one.
+            time: When it happened; now when left out.
+            permanent: Whether a bounce is for good, which suppresses the address.
+            detail: What was said.
+            request_id: Makes the call repeatable across processes; minted when left out.
+        """
+        return self._caller.run(
+            delivery.ingest_event(type, email_id, message_id, address, time, detail, request_id, permanent=permanent)
+        )
 
     def get_email(self, email_id: str) -> mail.Email:
         """One mail with its bodies; the first read of an inbound one is recorded."""
         return self._caller.run(mail.get_email(email_id))
+
+    def get_attachment(self, email_id: str, index: int = 0) -> mail.Attachment:
+        """One file of a mail with its content, counted from 0; nobody has looked at it for harm."""
+        return self._caller.run(mail.get_attachment(email_id, index))
 
     def list_emails(
         self,
@@ -144,7 +269,7 @@ class Client:
         mailbox: str | None = None,
         contact: str | None = None,
         direction: str | None = None,
-        states: Sequence[str] = (),
+        states: str | Sequence[str] = (),
         thread_id: str = "",
         unread: bool = False,
         limit: int | None = None,
@@ -159,188 +284,14 @@ class Client:
 
     def check_inbox(
         self,
-        *,
         mailbox: str | None = None,
+        *,
         contact: str | None = None,
-        unread: bool = False,
+        unread: bool = True,
         limit: int | None = None,
     ) -> Results[mail.Email]:
-        """Mail that arrived, newest first, without bodies; read one with get_email."""
-        return self.list_emails(mailbox=mailbox, contact=contact, direction="inbound", unread=unread, limit=limit)
+        """Mail that arrived and was not read, newest first, without bodies; read one with get_email.
 
-
-class Contacts:
-    """`client.contacts`."""
-
-    def __init__(self, caller: _Caller) -> None:
-        self._caller = caller
-
-    def create(
-        self,
-        *,
-        email: str,
-        name: str | None = None,
-        metadata: Mapping[str, Any] | None = None,
-        upsert: bool = False,
-        last_contacted: datetime | None = None,
-        request_id: str | None = None,
-    ) -> contacts.Contact:
-        """Makes a contact; AlreadyExistsError when the address is known, unless `upsert`."""
-        return self._caller.run(contacts.create(email, name, metadata, last_contacted, request_id, upsert=upsert))
-
-    def upsert(
-        self,
-        *,
-        email: str,
-        name: str | None = None,
-        metadata: Mapping[str, Any] | None = None,
-        last_contacted: datetime | None = None,
-        request_id: str | None = None,
-    ) -> contacts.Contact:
-        """Makes the contact, or merges into it: objects merge at every depth, None clears a key."""
-        return self._caller.run(contacts.upsert(email, name, metadata, last_contacted, request_id))
-
-    def get(self, *, email: str | None = None, id: str | None = None) -> contacts.Contact:
-        """One contact, by address or id."""
-        return self._caller.run(contacts.get(email, id))
-
-    def search(
-        self,
-        *,
-        query: str = "",
-        email: str = "",
-        domain: str = "",
-        name: str = "",
-        filters: Mapping[str, Any] | None = None,
-        limit: int | None = None,
-    ) -> Results[contacts.Contact]:
-        """Contacts that meet every condition, in order of id.
-
-        Args:
-            query: An address, a domain, or words of the name.
-            email: The whole address.
-            domain: The whole domain.
-            name: Words of the name.
-            filters: Typed conditions: `{"metadata.plan": "pro", "last_contacted_before": "2026-03-20"}`.
-            limit: How many results there may be; iterating walks on without one.
+        With `unread=False` all mail that arrived.
         """
-        return self._caller.results(
-            lambda token, size: contacts.search(query, email, domain, name, filters, token, size), limit
-        )
-
-    def update(
-        self,
-        *,
-        email: str | None = None,
-        id: str | None = None,
-        name: str | None = None,
-        metadata: Mapping[str, Any] | None = None,
-        replace_metadata: bool = False,
-        set: Mapping[str, Any] | None = None,
-        unset: Sequence[str] = (),
-        rename: Mapping[str, str] | None = None,
-        increment: Mapping[str, float] | None = None,
-        add_to_set: Mapping[str, Any] | None = None,
-        remove: Mapping[str, Any] | None = None,
-        etag: str = "",
-        request_id: str | None = None,
-    ) -> contacts.Contact:
-        """Changes a known contact; all parts apply together or not at all. Paths are keys joined by dots."""
-        return self._caller.run(
-            contacts.update(
-                email, id, name=name, metadata=metadata, replace_metadata=replace_metadata, set=set, unset=unset,
-                rename=rename, increment=increment, add_to_set=add_to_set, remove=remove, etag=etag,
-                request_id=request_id,
-            )
-        )  # fmt: skip
-
-    def delete(
-        self,
-        *,
-        email: str | None = None,
-        id: str | None = None,
-        etag: str = "",
-        request_id: str | None = None,
-    ) -> contacts.Erasure:
-        """Erases a person: gone from every answer at once, their mail scrubbed soon after."""
-        return self._caller.run(contacts.delete(email, id, etag, request_id))
-
-    def interactions(
-        self,
-        *,
-        email: str | None = None,
-        id: str | None = None,
-        limit: int | None = None,
-    ) -> Results[contacts.Interaction]:
-        """The contact's log, newest first."""
-        return self._caller.results(lambda token, size: contacts.interactions(email, id, token, size), limit)
-
-
-class Mailboxes:
-    """`client.mailboxes`; a mailbox is named by its address or id."""
-
-    def __init__(self, caller: _Caller) -> None:
-        self._caller = caller
-
-    def create(
-        self,
-        *,
-        email: str,
-        display_name: str = "",
-        oversight_mode: str | None = None,
-        request_id: str | None = None,
-    ) -> mail.Mailbox:
-        """Makes a mailbox; AlreadyExistsError when its address is taken."""
-        return self._caller.run(mail.create_mailbox(email, display_name, oversight_mode, request_id))
-
-    def get(self, mailbox: str) -> mail.Mailbox:
-        """One mailbox."""
-        return self._caller.run(mail.get_mailbox(mailbox))
-
-    def list(self, *, limit: int | None = None) -> Results[mail.Mailbox]:
-        """The mailboxes that are not deleted."""
-        return self._caller.results(mail.list_mailboxes, limit)
-
-    def update(
-        self,
-        mailbox: str,
-        *,
-        display_name: str | None = None,
-        oversight_mode: str | None = None,
-        etag: str = "",
-        request_id: str | None = None,
-    ) -> mail.Mailbox:
-        """Changes a mailbox's display name or mode."""
-        return self._caller.run(mail.update_mailbox(mailbox, display_name, oversight_mode, etag, request_id))
-
-    def delete(self, mailbox: str, *, etag: str = "", request_id: str | None = None) -> mail.Mailbox:
-        """Deletes a mailbox; its log entries stay."""
-        return self._caller.run(mail.delete_mailbox(mailbox, etag, request_id))
-
-
-class Threads:
-    """`client.threads`."""
-
-    def __init__(self, caller: _Caller) -> None:
-        self._caller = caller
-
-    def get(self, thread_id: str) -> mail.Thread:
-        """One conversation with its newest mails."""
-        return self._caller.run(mail.get_thread(thread_id))
-
-    def list(
-        self, *, mailbox: str | None = None, contact: str | None = None, limit: int | None = None
-    ) -> Results[mail.Thread]:
-        """Conversations, by mailbox, contact or all."""
-        return self._caller.results(lambda token, size: mail.list_threads(mailbox, contact, token, size), limit)
-
-
-class Notifications:
-    """`client.notifications`."""
-
-    def __init__(self, caller: _Caller) -> None:
-        self._caller = caller
-
-    def list(self, *, after_seq: int = 0, limit: int | None = None) -> Results[mail.Notification]:
-        """What happened, oldest first, numbered higher than `after_seq`."""
-        return self._caller.results(lambda token, size: mail.list_notifications(after_seq, token, size), limit)
+        return self.list_emails(mailbox=mailbox, contact=contact, direction="inbound", unread=unread, limit=limit)

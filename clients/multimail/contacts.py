@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from multimail import _json
 from multimail._wire import Call, minted
+from multimail._words import word
 from multimail.errors import InvalidArgumentError
 from multimail.paging import Page
 from multimail.v1 import contact_pb2, mail_pb2
@@ -82,13 +83,6 @@ class Erasure:
     scrub_by: datetime | None
 
 
-def word(enum: Any, value: int) -> str:
-    """An enum value as its plain word: `OVERSIGHT_MODE_MONITORED` is `monitored`."""
-    name: str = enum.Name(value)
-    prefix = "".join("_" + letter if letter.isupper() else letter.upper() for letter in enum.DESCRIPTOR.name)
-    return name.removeprefix(prefix.lstrip("_") + "_").lower()
-
-
 def contact_from(message: contact_pb2.Contact, outcome: str = "") -> Contact:
     """The contact of a message."""
     return Contact(
@@ -114,7 +108,8 @@ def _changed(
     return contact_from(reply.contact, word(contact_pb2.UpsertOutcome, reply.outcome))
 
 
-def _interaction(message: contact_pb2.Interaction) -> Interaction:
+def interaction_from(message: contact_pb2.Interaction) -> Interaction:
+    """The log entry of a message."""
     return Interaction(
         email_id=message.email_id,
         direction=word(mail_pb2.Direction, message.direction),
@@ -213,20 +208,16 @@ def update(
         name=name,
         metadata=_json.to_struct(metadata, "metadata") if metadata else None,
         replace_metadata=replace_metadata,
-        set=_values(set, "set"),
+        set=_json.to_values(set, "set"),
         unset=[unset] if isinstance(unset, str) else list(unset),
         rename=dict(rename or {}),
         increment={path: _json.to_number(value, f'increment["{path}"]') for path, value in (increment or {}).items()},
-        add_to_set=_values(add_to_set, "add_to_set"),
-        remove=_values(remove, "remove"),
+        add_to_set=_json.to_values(add_to_set, "add_to_set"),
+        remove=_json.to_values(remove, "remove"),
         etag=etag,
         request_id=minted(request_id),
     )
     return Call(_SERVICE, "UpdateContact", request, _changed)
-
-
-def _values(values: Mapping[str, Any] | None, field: str) -> dict[str, Any]:
-    return {path: _json.to_value(value, f'{field}["{path}"]') for path, value in (values or {}).items()}
 
 
 def delete(email: str | None, identifier: str | None, etag: str, request_id: str | None) -> Call[Erasure]:
@@ -245,7 +236,7 @@ def search(
         email=email,
         domain=domain,
         name=name,
-        filters=_values(filters, "filters"),
+        filters=_json.to_values(filters, "filters"),
         page_token=token,
         page_size=size,
     )
@@ -265,5 +256,5 @@ def interactions(email: str | None, identifier: str | None, token: str, size: in
         _SERVICE,
         "ListInteractions",
         request,
-        lambda reply: Page([_interaction(each) for each in reply.interactions], reply.next_page_token),
+        lambda reply: Page([interaction_from(each) for each in reply.interactions], reply.next_page_token),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 import grpc
@@ -18,6 +19,21 @@ class Violation:
 
     field: str
     description: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why one row of a batch failed: what the error of a call of its own would say.
+
+    Attributes:
+        reason: Why, as one word of the service's catalogue (`GUARD_REFUSED`).
+        message: One sentence for a person.
+        metadata: Facts that go with the reason, such as `rule`.
+    """
+
+    reason: str
+    message: str
+    metadata: dict[str, str]
 
 
 class MultimailError(Exception):
@@ -86,6 +102,39 @@ class FailedPreconditionError(MultimailError):
     """The mailbox's mode, or the state of things, forbids it."""
 
 
+class GuardRefusedError(FailedPreconditionError):
+    """The guard of a send refused it; nothing was sent.
+
+    `retry_after` tells when to come back where that can be told.
+    """
+
+    @property
+    def rule(self) -> str:
+        """The field of the guard that refused, such as `not_contacted_within`; `filter` for its filters."""
+        return self.metadata.get("rule", "")
+
+    @property
+    def email_id(self) -> str:
+        """The earlier mail that stands in the way; empty when there is none."""
+        return self.metadata.get("email_id", "")
+
+    @property
+    def thread_id(self) -> str:
+        """The conversation it belongs to; empty when there is none."""
+        return self.metadata.get("thread_id", "")
+
+    @property
+    def agent(self) -> str:
+        """The agent that sent it; empty when there is none."""
+        return self.metadata.get("agent", "")
+
+    @property
+    def retry_time(self) -> datetime | None:
+        """When to come back, in UTC; None when that cannot be told."""
+        told = self.metadata.get("retry_time")
+        return datetime.fromisoformat(told) if told else None
+
+
 class ResourceExhaustedError(MultimailError):
     """Too fast, or the service is too busy; see `retry_after`."""
 
@@ -129,6 +178,8 @@ BY_CODE: dict[grpc.StatusCode, type[MultimailError]] = {
     _CODE.DATA_LOSS: InternalError,
     _CODE.UNAUTHENTICATED: UnauthenticatedError,
 }
+# Reasons callers act on get an exception of their own.
+_BY_REASON: dict[str, type[MultimailError]] = {"GUARD_REFUSED": GuardRefusedError}
 _HINTS = {
     _CODE.UNAUTHENTICATED: "Give a key with api_key= or MULTIMAIL_API_KEY; `multimail-server keys create` makes one.",
     _CODE.PERMISSION_DENIED: "Use a key that has the scope.",
@@ -162,7 +213,7 @@ def error_from(
     if code is _CODE.UNAVAILABLE and not info.reason:
         hint = f"Is the service running at {target}? Start it with: make run."
     request_id = values.get("x-request-id", "")
-    return BY_CODE[code](
+    return _BY_REASON.get(info.reason, BY_CODE[code])(
         status.message or details or code.name,
         reason=info.reason or ("CONNECTION" if code is _CODE.UNAVAILABLE else code.name),
         hint=hint,

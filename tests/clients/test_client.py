@@ -29,11 +29,17 @@ def signatures(module: Any, name: str) -> dict[str, list[str]]:
 
 @pytest.mark.parametrize(
     ("sync", "asynchronous"),
-    [("Client", "AsyncClient"), ("Contacts",) * 2, ("Mailboxes",) * 2, ("Threads",) * 2, ("Notifications",) * 2],
-)
+    [("Client", "AsyncClient"), ("Contacts",) * 2, ("Mailboxes",) * 2, ("Threads",) * 2, ("Notifications",) * 2,
+     ("Suppressions",) * 2],
+)  # fmt: skip
 def test_both_clients_have_one_surface(sync: str, asynchronous: str) -> None:
     """The synchronous and the asyncio client have the same methods with the same parameters."""
     assert signatures(client, sync) == signatures(aio, asynchronous)
+
+
+def test_both_watches_have_one_surface() -> None:
+    """What follows the history has the same methods in both forms."""
+    assert signatures(multimail, "Watch") == signatures(multimail, "AsyncWatch")
 
 
 def test_every_code_has_an_exception() -> None:

@@ -100,9 +100,12 @@ def test_public_names_of_the_client() -> None:
     """The client's public names are these; taking one away breaks callers."""
     assert multimail.__all__ == sorted(multimail.__all__)
     assert {
-        "AbortedError", "AlreadyExistsError", "AsyncClient", "AsyncResults", "Attachment", "CancelledError", "Client",
-        "Contact", "DeadlineExceededError", "Email", "Erasure", "FailedPreconditionError", "Interaction",
-        "InternalError", "InvalidArgumentError", "Mailbox", "MultimailError", "NotFoundError", "Notification",
-        "PermissionDeniedError", "Recipient", "ResourceExhaustedError", "Results", "Thread", "UnauthenticatedError",
-        "UnavailableError", "UnimplementedError", "Violation",
+        "AbortedError", "AlreadyExistsError", "AsyncClient", "AsyncResults", "AsyncWatch", "Attachment",
+        "AuthenticationResults", "CancelledError", "Client", "Contact", "DeadlineExceededError", "Decision",
+        "DecisionOutcome", "DeliveryEvent", "Email", "Erasure", "FailedPreconditionError", "Guard",
+        "GuardRefusedError", "HeldEmail", "HeldPerson", "Interaction", "InternalError", "InvalidArgumentError",
+        "Mailbox", "MultimailError", "NotFoundError", "Notification", "OutgoingAttachment",
+        "PermissionDeniedError", "Recipient", "Refusal", "ResourceExhaustedError", "Results", "SendCheck",
+        "Suppression", "Thread", "UnauthenticatedError", "UnavailableError", "UnimplementedError", "Violation",
+        "Watch",
     } == set(multimail.__all__)  # fmt: skip

@@ -1,0 +1,91 @@
+"""What becomes of mail after it left: reports about delivery, and the addresses nobody writes to any more."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from multimail import _json
+from multimail._wire import Call, minted
+from multimail._words import choice, word
+from multimail.errors import InvalidArgumentError
+from multimail.mail import Email, email_from
+from multimail.paging import Page
+from multimail.v1 import mail_pb2
+from multimail.v1 import mail_service_pb2 as pb
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+_SERVICE = "MailService"
+
+
+@dataclass(frozen=True, slots=True)
+class Suppression:
+    """An address no mailbox writes to; `reason` is `manual`, `unsubscribed`, `bounced` or `complained`."""
+
+    address: str
+    reason: str
+    email_id: str
+    create_time: datetime | None
+
+
+def _suppression(message: mail_pb2.Suppression) -> Suppression:
+    return Suppression(
+        address=message.address,
+        reason=word(mail_pb2.SuppressionReason, message.reason),
+        email_id=message.email_id,
+        create_time=_json.moment(message, "create_time"),
+    )
+
+
+def _email(email_id: str | None, message_id: str | None) -> Any:
+    if (email_id is None) == (message_id is None):
+        raise InvalidArgumentError("Give either email_id= or message_id=.", reason="INVALID_FIELD")
+    return {"email_id": email_id} if email_id is not None else {"message_id": message_id}
+
+
+def ingest_event(
+    event: str,
+    email_id: str | None,
+    message_id: str | None,
+    address: str,
+    time: datetime | None,
+    detail: str,
+    request_id: str | None,
+    *,
+    permanent: bool,
+) -> Call[Email]:
+    """IngestEvent."""
+    request = pb.IngestEventRequest(
+        **_email(email_id, message_id),
+        address=address,
+        type=choice(mail_pb2.DeliveryEventType, event, "type"),
+        time=_json.to_timestamp(time, "time") if time is not None else None,
+        permanent=permanent,
+        detail=detail,
+        request_id=minted(request_id),
+    )
+    return Call(_SERVICE, "IngestEvent", request, lambda reply: email_from(reply.email, duplicate=reply.duplicate))
+
+
+def list_suppressions(address: str, token: str, size: int) -> Call[Page[Suppression]]:
+    """ListSuppressions, one page."""
+    return Call(
+        _SERVICE,
+        "ListSuppressions",
+        pb.ListSuppressionsRequest(address=address, page_token=token, page_size=size),
+        lambda reply: Page([_suppression(each) for each in reply.suppressions], reply.next_page_token),
+    )
+
+
+def add_suppression(address: str, request_id: str | None) -> Call[Suppression]:
+    """AddSuppression."""
+    request = pb.AddSuppressionRequest(address=address, request_id=minted(request_id))
+    return Call(_SERVICE, "AddSuppression", request, _suppression)
+
+
+def remove_suppression(address: str, request_id: str | None) -> Call[Suppression]:
+    """RemoveSuppression."""
+    request = pb.RemoveSuppressionRequest(address=address, request_id=minted(request_id))
+    return Call(_SERVICE, "RemoveSuppression", request, lambda reply: _suppression(reply.suppression))

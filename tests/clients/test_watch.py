@@ -1,0 +1,241 @@
+"""Watches of both clients: every notification once, in order, whatever becomes of the connection."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import random
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from tests.clients.forms import FORMS, InThreads, client_of, follow, until
+from tests.rpc.relays import serving
+
+import multimail
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from tests.conftest import Account
+
+both = pytest.mark.parametrize("form", FORMS)
+
+
+class Line:
+    """A TCP proxy before a service, whose connections end when they are cut or have carried enough.
+
+    Attributes:
+        target: The service's port.
+        port: Its own port.
+        cuts: How many connections it broke.
+    """
+
+    def __init__(self, target: int, carries: random.Random | None = None) -> None:
+        self.target, self.port, self.cuts = target, 0, 0
+        self._carries = carries
+        self._connections: set[asyncio.Task[None]] = set()
+
+    @asynccontextmanager
+    async def up(self) -> AsyncIterator[Line]:
+        """Listens on a port of this machine."""
+        server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.port = server.sockets[0].getsockname()[1]
+        try:
+            yield self
+        finally:
+            server.close()
+            await self.cut()
+
+    async def cut(self) -> None:
+        """Breaks every connection there is."""
+        for task in list(self._connections):
+            task.cancel()
+            await asyncio.wait([task])
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._connections.add(task)
+        above_writer: asyncio.StreamWriter | None = None
+        try:
+            above_reader, above_writer = await asyncio.open_connection("127.0.0.1", self.target)
+            async with asyncio.TaskGroup() as pumps:
+                asks = pumps.create_task(_pump(reader, above_writer))
+                await _pump(above_reader, writer, self._carries.randint(400, 2500) if self._carries else None)
+                asks.cancel()
+        except (ConnectionError, asyncio.CancelledError):
+            pass
+        finally:
+            self.cuts += 1
+            self._connections.discard(task)
+            for each in (writer, above_writer):
+                if each is not None:
+                    each.transport.abort()
+
+
+async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, left: int | None = None) -> None:
+    """Carries bytes over, at most so many: the last of them may be a part of a message."""
+    try:
+        while (left is None or left > 0) and (data := await reader.read(1 << 16 if left is None else left)):
+            writer.write(data)
+            await writer.drain()
+            left = None if left is None else left - len(data)
+    except ConnectionError:
+        return
+
+
+async def client_on(form: str, account: Account, port: int, *scopes: str) -> Any:
+    """A client of that form which reaches the account's service by a port."""
+    key, target = await account.key(*scopes), f"127.0.0.1:{port}"
+    if form == "async":
+        return multimail.AsyncClient(api_key=key, target=target)
+    return InThreads(multimail.Client(api_key=key, target=target))
+
+
+async def history(client: Any) -> list[multimail.Notification]:
+    """All there is to see."""
+    return [each async for each in await client.notifications.list()]
+
+
+@both
+async def test_nothing_is_lost_or_repeated_when_connections_break(
+    account: Account, client: multimail.AsyncClient, form: str
+) -> None:
+    """Over connections that break after random bytes, a watch yields exactly what was written, in order, once."""
+    seed = random.randrange(1 << 30)
+    print("seed", seed)
+    async with Line(account.running.grpc_port, random.Random(seed)).up() as line:
+        watch = await follow(await client_on(form, account, line.port))
+        writing = asyncio.create_task(_write(client, 60))
+        seen = [await watch.step() for _ in range(60)]
+        await writing
+        assert await history(client) == seen
+        assert (seen[-1].seq, True) == (watch.watch.seq, line.cuts >= 3)
+        await watch.close()
+
+
+async def _write(client: multimail.AsyncClient, count: int) -> None:
+    for number in range(count):
+        await client.contacts.upsert(email=f"p{number}@b.test")
+
+
+@both
+async def test_only_new_begins_when_the_call_returns(
+    account: Account, client: multimail.AsyncClient, form: str
+) -> None:
+    """What happens after the call is seen and what was before is not, even if the connection breaks in between."""
+    await client.contacts.upsert(email="before@b.test")
+    async with Line(account.running.grpc_port).up() as line:
+        watch = await follow(await client_on(form, account, line.port), only_new=True)
+        await line.cut()
+        made = await client.contacts.upsert(email="after@b.test")
+        first = await watch.step()
+        assert ("contact_created", made.id, 1) == (first.type, first.contact_id, line.cuts)
+        await watch.close()
+
+
+@both
+async def test_a_watch_outlives_the_service(engine_uri: str, tmp_path: Path, form: str) -> None:
+    """A watch that waits while the service stops and another one starts goes on with what that one commits."""
+    async with Line(0).up() as line:
+        async with serving(engine_uri, tmp_path / "one", f"outlived{form}") as account:
+            line.target = account.running.grpc_port
+            watch = await follow(await client_on(form, account, line.port))
+            async with await account.client() as writer:
+                first = await writer.contacts.upsert(email="first@b.test")
+            assert first.id == (await watch.step()).contact_id
+            waiting = asyncio.create_task(watch.step())
+        assert not waiting.done()
+        async with serving(engine_uri, tmp_path / "two", f"outlived{form}") as again:
+            line.target = again.running.grpc_port
+            async with await again.client() as writer:
+                second = await writer.contacts.upsert(email="second@b.test")
+            assert second.id == (await waiting).contact_id
+        await watch.close()
+
+
+@both
+async def test_a_watch_goes_on_where_an_earlier_one_was(
+    account: Account, client: multimail.AsyncClient, form: str
+) -> None:
+    """The `seq` of a watch, kept anywhere, begins the next one right behind what was yielded."""
+    own = await client_of(form, account)
+    await _write(client, 4)
+    watch = await follow(own)
+    seen = [await watch.step(), await watch.step()]
+    await watch.close()
+    later = await follow(own, after_seq=watch.watch.seq)
+    seen += [await later.step(), await later.step()]
+    assert await history(client) == seen
+    await later.close()
+
+
+@both
+async def test_filters_of_lists_and_watches(account: Account, client: multimail.AsyncClient, form: str) -> None:
+    """Lists and watches show only the types and the mailbox that were asked for."""
+    own = await client_of(form, account)
+    boxes = [await client.mailboxes.create(email=account.mailbox(name)) for name in ("one", "two")]
+    sent = [await client.send_email(from_mailbox=box.id, to="a@b.test") for box in boxes]
+    asked = {"types": ["email_queued", "mailbox_created"], "mailbox": boxes[1].email}
+    expected = [("mailbox_created", boxes[1].id, ""), ("email_queued", boxes[1].id, sent[1].id)]
+    listed = (await own.notifications.list(**asked)).items
+    assert expected == [(each.type, each.mailbox_id, each.email_id) for each in listed]
+    watch = await follow(own, **asked)
+    assert listed == [await watch.step(), await watch.step()]
+    await watch.close()
+    with pytest.raises(multimail.InvalidArgumentError, match="email_held"):
+        await follow(own, types="email_helt")
+
+
+@both
+async def test_closing_ends_a_watch_that_waits(account: Account, form: str) -> None:
+    """Closing a watch ends its iteration; closing its client ends it with an error of ours."""
+    for closes_client in (False, True):
+        own = await client_of(form, account)
+        watch = await follow(own, only_new=True)
+        waiting = asyncio.create_task(watch.rest())
+        await until(functools.partial(asyncio.sleep, 0, watch.watch), lambda waits: waits._stream is not None)
+        await (own if closes_client else watch).close()
+        if closes_client:
+            with pytest.raises(multimail.CancelledError):
+                await asyncio.wait_for(waiting, 10)
+        else:
+            assert [] == await asyncio.wait_for(waiting, 10)
+
+
+async def test_a_cancelled_wait_loses_nothing(client: multimail.AsyncClient) -> None:
+    """Whoever gives up waiting, again and again, still gets every notification, once."""
+    watch = await follow(client)
+    writing = asyncio.create_task(_write(client, 20))
+    seen: list[multimail.Notification] = []
+    while len(seen) < 20:
+        try:
+            seen.append(await asyncio.wait_for(anext(watch.watch), 0.02 * random.random()))
+        except TimeoutError:
+            continue
+    await writing
+    assert await history(client) == seen
+    await watch.close()
+
+
+@both
+async def test_a_watch_gives_up_when_it_must(account: Account, client: multimail.AsyncClient, form: str) -> None:
+    """Nobody there for longer than the patience, no scope, and a position no longer kept are errors of ours."""
+    nobody = await follow(await client_on(form, account, 1), patience=0.3)
+    with pytest.raises(multimail.UnavailableError) as refused:
+        await nobody.step()
+    assert "CONNECTION" == refused.value.reason
+    mute = await follow(await client_of(form, account, "write"))
+    with pytest.raises(multimail.PermissionDeniedError):
+        await mute.step()
+    with pytest.raises(multimail.PermissionDeniedError):
+        await follow(await client_of(form, account, "write"), only_new=True)
+    await _write(client, 4)
+    rows = await account.running.database.find("notifications", {"account": account.name}, sort=[("seq", 1)])
+    await account.running.database.delete_many("notifications", [{"_id": row["_id"]} for row in rows[:2]])
+    old = await follow(await client_of(form, account), after_seq=rows[0]["seq"])
+    with pytest.raises(multimail.FailedPreconditionError) as late:
+        await old.step()
+    assert ("POSITION_TOO_OLD", str(rows[2]["seq"])) == (late.value.reason, late.value.metadata["oldest_seq"])
