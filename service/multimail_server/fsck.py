@@ -12,11 +12,17 @@ from multimail_server.storage.writes import KEPT_INTERACTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from datetime import datetime
 
     from multimail_server.storage.mongo import Database, Document
 
 _TRIES = 5
-_EMAIL_FIELDS = dict.fromkeys(("people", "thread", "direction", "at", "state", "recipients.state"), 1)
+_EMAIL_FIELDS = dict.fromkeys(
+    ("people", "thread", "direction", "kind", "hidden", "at", "released_at", "state", "recipients.state",
+     "recipients.contact"), 1,
+)  # fmt: skip
+_WAITS = ("held", "scheduled")
+_UNSETTLED = (*_WAITS, "queued", "sending")
 
 
 @dataclass(slots=True)
@@ -65,6 +71,8 @@ async def _check_account(database: Database, account: str, seq: int) -> Report:
     log: dict[str, list[Document]] = defaultdict(list)
     conversations: dict[str, list[Document]] = defaultdict(list)
     for email in emails:
+        if email["hidden"]:  # mail that arrived and that nobody has let in belongs to no conversation and no log
+            continue
         conversations[email["thread"]].append(email)
         for person in email["people"]:
             log[person].append(email)
@@ -73,9 +81,8 @@ async def _check_account(database: Database, account: str, seq: int) -> Report:
     for email in emails:
         report.problems += [f"email {email['_id']}: {each}" for each in _wrong_in_email(email)]
     for thread in threads:
-        count = len(conversations.pop(thread["_id"], ()))
-        if count != thread["email_count"]:
-            report.problems.append(f"thread {thread['_id']}: counts {thread['email_count']} mails, has {count}")
+        mails = conversations.pop(thread["_id"], [])
+        report.problems += [f"thread {thread['_id']}: {each}" for each in _wrong_in_thread(thread, mails)]
     report.problems += [f"thread {each}: is missing, mails are in it" for each in conversations]
     report.problems += [f"account {account}: {each}" for each in _wrong_in_numbers(notifications, seq)]
     return report
@@ -85,14 +92,17 @@ def _wrong_in_contact(contact: Document, log: dict[str, list[Document]]) -> Iter
     emails = sorted(log.get(contact["_id"], []), key=lambda email: (email["at"], email["_id"]))
     if is_erased(contact):
         return
-    outbound = [email["at"] for email in emails if email["direction"] == "outbound"]
-    inbound = [email["at"] for email in emails if email["direction"] == "inbound"]
+    outbound = [email for email in emails if email["direction"] == "outbound"]
+    waits = sorted(email["_id"] for email in outbound if email["state"] in _WAITS)
+    inbound = [email["at"] for email in emails if email["direction"] == "inbound" and email["kind"] == "personal"]
     if contact["interaction_count"] != len(emails):
         yield f"counts {contact['interaction_count']} interactions, its log has {len(emails)}"
     if contact["thread_count"] != len({email["thread"] for email in emails}):
         yield f"counts {contact['thread_count']} threads, its log has {len({email['thread'] for email in emails})}"
-    if contact["last_contacted_at"] < max(outbound, default=NEVER):
+    if contact["last_contacted_at"] < max(_left_for(contact, outbound), default=NEVER):
         yield "was contacted later than it says"
+    if sorted(row["email"] for row in contact["held"]) != waits:
+        yield f"has {len(contact['held'])} mails that wait, its log has {len(waits)}"
     if contact["last_inbound_at"] != max(inbound, default=NEVER):
         yield "heard from at another time than it says"
     kept = {entry["email"] for entry in contact["interactions"]}
@@ -104,9 +114,26 @@ def _wrong_in_contact(contact: Document, log: dict[str, list[Document]]) -> Iter
         yield "names another thread than its newest mail's"
 
 
+def _left_for(contact: Document, emails: list[Document]) -> Iterator[datetime]:
+    """When mails to the person were queued, those left out that were stopped before they left."""
+    for email in emails:
+        states = {each["state"] for each in email["recipients"] if each["contact"] == contact["_id"]}
+        if email["released_at"] is not None and states - {"cancelled"}:
+            yield email["released_at"]
+
+
+def _wrong_in_thread(thread: Document, emails: list[Document]) -> Iterator[str]:
+    for name, direction in (("outbound_count", "outbound"), ("inbound_count", "inbound")):
+        count = sum(email["direction"] == direction for email in emails)
+        if count != thread[name]:
+            yield f"counts {thread[name]} {direction} mails, has {count}"
+    if len(emails) != thread["email_count"]:
+        yield f"counts {thread['email_count']} mails, has {len(emails)}"
+
+
 def _wrong_in_email(email: Document) -> Iterator[str]:
     pending = any(recipient["state"] == "pending" for recipient in email["recipients"])
-    if pending != (email["state"] in ("queued", "sending")):
+    if email["direction"] == "outbound" and pending != (email["state"] in _UNSETTLED):
         yield f"is {email['state']}, its recipients say otherwise"
 
 

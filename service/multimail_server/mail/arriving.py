@@ -103,7 +103,7 @@ def take_in(draft: Draft, arrival: Arrival) -> tuple[Document, bool]:
     key = arrival.author_key
     contact = draft.one("contacts", "email_keys", key) if key else None
     addresses = (mail.from_address or arrival.envelope_from, *mail.reply_to, *mail.to, *mail.cc)
-    held = oversight.holds_inbound(mailbox["mode"]) and arrival.kind in ("personal", "auto_reply")
+    held = oversight.holds_inbound(mailbox["mode"])
     joined = thread.thread_of(linked, parent)
     conversation = joined or draft.new_id("thread")
     email = email_rules.inbound(
@@ -126,6 +126,7 @@ def take_in(draft: Draft, arrival: Arrival) -> tuple[Document, bool]:
     if held:
         draft.put("emails", email)
         draft.notify("email_held", email=email["_id"], mailbox=email["mailbox"])
+        _apply(draft, arrival)  # a report moves mail of ours at once; its words wait, whoever wrote them
         return email, False
     if not joined:
         draft.put("threads", thread.new(conversation, draft.account, mail.subject))

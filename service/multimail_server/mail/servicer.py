@@ -147,9 +147,8 @@ class MailServicer(mail_service_pb2_grpc.MailServiceServicer):
             targets = requests.targets_of(request)
         with problems.collected():
             message = requests.message_of(request, now=datetime.now(UTC))
-        with problems.collected():
-            guard = requests.guard_of(request, account)
         problems.raise_if_any()
+        guard = requests.guard_of(request, account)
         message = requests.guarded(message, targets, guard)
         changes = changing("SendEmail", request, request.request_id)
         email = await self._mail.send(changes, need, targets, message, guard=guard)
@@ -253,6 +252,7 @@ class MailServicer(mail_service_pb2_grpc.MailServiceServicer):
     ) -> list[mail_service_pb2.DecisionOutcome]:
         """Decides about each mail by itself, all of them at once."""
         decisions = requests.decisions_of(request)
+        await self._mail.begin(changes)
         results = await asyncio.gather(
             *(
                 decide(changes.row(number), email_id, digest, request.reason)
@@ -434,6 +434,9 @@ class MailServicer(mail_service_pb2_grpc.MailServiceServicer):
         shows = await self._shows(account, request)
         after = await self._feed.end(account) if request.only_new else request.after_seq
         told = after
+        if request.only_new:
+            # Else who is cut off before the first notification could not tell where to go on.
+            yield mail_service_pb2.WatchNotificationsResponse(seq=after)
         async for run in self._feed.follow(account, after):
             for notification in run:
                 if shows(notification):

@@ -128,7 +128,7 @@ class MailStore:
         needs = sending.needs(request.account)
         if message.dry:
             email = await self._committer.run(request.question(needs, lambda draft: accepting.send(draft, sending)))
-            return email | {"_id": "", "thread": answers and email["thread"], "headers": _unnamed(email["headers"])}
+            return _unnamed(email) | {"thread": answers and email["thread"]}
         if email_id:
             needs.append(Need("jobs", "_id", (removal_id(request.account, email_id),)))
         return await self._committer.run(request.operation(needs, rule, _email_again))
@@ -209,6 +209,11 @@ class MailStore:
         )
         return await self._committer.run(replace(operation, size=len(raw)))
 
+    async def begin(self, request: Request) -> None:
+        """Notes what a batch's request_id stands for, before its rows; REQUEST_ID_REUSED when it stands for another."""
+        if request.request_id:
+            await self._committer.run(request.operation([], lambda _: None, lambda *_: None))
+
     async def approve(self, request: Request, email_id: str, digest: str, reason: str) -> Document:
         """Lets a held mail go, for exactly this content."""
         return await self._on(
@@ -235,7 +240,9 @@ class MailStore:
 
     async def resolve(self, request: Request, email_id: str, resolution: str) -> Document:
         """Ends the doubt about a mail: `sent`, `failed` or `send_again`."""
-        return await self._on(request, email_id, lambda draft: waiting.resolve(draft, email_id, resolution))
+        return await self._on(
+            request, email_id, lambda draft: waiting.resolve(draft, email_id, resolution, self._bounds)
+        )
 
     async def _on(self, request: Request, email_id: str, rule: Callable[[Draft], Document]) -> Document:
         return await self._committer.run(request.operation([waiting.need(email_id)], rule, _email_again))
@@ -396,8 +403,10 @@ class MailStore:
         )
 
 
-def _unnamed(headers: Document) -> Document:
-    return headers | {"message_id": ""}
+def _unnamed(email: Document) -> Document:
+    """A mail that is none yet, without the ids it would get only when it is accepted."""
+    recipients = [each | {"contact": ""} for each in email["recipients"]]
+    return email | {"_id": "", "headers": email["headers"] | {"message_id": ""}, "recipients": recipients}
 
 
 def merged(needs: Iterable[Need]) -> list[Need]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from multimail_server import errors
+from multimail_server.aip.address import parse_address
 from multimail_server.contacts import contact as contact_rules
 from multimail_server.errors import DomainError, Reason
 from multimail_server.mail import email as email_rules
@@ -49,6 +50,14 @@ def _seen(draft: Draft, email_id: str) -> Document:
     return email
 
 
+def _shown(draft: Draft, email_id: str) -> Document:
+    """The mail as `_seen` finds it, for who may send: mail that is hidden from them is not there."""
+    email = _seen(draft, email_id)
+    if email["hidden"]:
+        raise errors.not_found("email")
+    return email
+
+
 def approve(draft: Draft, email_id: str, digest: str, reason: str, bounds: Bounds) -> Document:
     """Lets a held mail go, for exactly this content; a refusal leaves it as it is."""
     email = _to_decide(draft, email_id, digest)
@@ -82,6 +91,8 @@ def _to_decide(draft: Draft, email_id: str, digest: str) -> Document:
     email = _seen(draft, email_id)
     if email["state"] != "held":
         raise errors.state_forbids("The mail does not wait for a person any more.", email["state"])
+    if email["due_at"] <= draft.now:  # nobody has come yet to say so
+        raise errors.state_forbids("The mail waited longer than its mailbox allows.", "expired")
     if email["content_sha256"] != digest:
         raise _changed(email)
     return email
@@ -167,7 +178,7 @@ def _stop(draft: Draft, email: Document, state: str, detail: str = "") -> Docume
 
 def cancel(draft: Draft, email_id: str, bounds: Bounds) -> Document:
     """Stops a mail as far as it can still be stopped; STATE_FORBIDS when it cannot."""
-    email = _seen(draft, email_id)
+    email = _shown(draft, email_id)
     if email["direction"] != "outbound" or states.is_settled(email):
         raise errors.state_forbids("The mail came to its end already; nothing was stopped.", email["state"])
     if email["state"] in states.WAITING:
@@ -206,7 +217,7 @@ def _unsend(draft: Draft, email: Document, bounds: Bounds) -> None:
 
 def edit(draft: Draft, email_id: str, *, subject: str | None, content: Content | None, digest: str) -> Document:
     """Changes what a waiting mail says; an approval of what it said before no longer counts."""
-    email = _seen(draft, email_id)
+    email = _shown(draft, email_id)
     if email["direction"] != "outbound" or email["state"] not in states.WAITING:
         raise errors.state_forbids("Only a held or scheduled mail can be changed.", email["state"])
     if digest and digest != email["content_sha256"]:
@@ -225,13 +236,15 @@ def edit(draft: Draft, email_id: str, *, subject: str | None, content: Content |
     return changed
 
 
-def resolve(draft: Draft, email_id: str, resolution: str) -> Document:
+def resolve(draft: Draft, email_id: str, resolution: str, bounds: Bounds) -> Document:
     """Ends the doubt about a mail."""
     email = _seen(draft, email_id)
     if email["state"] != "in_doubt":
         raise errors.state_forbids("There is no doubt about this mail.", email["state"])
     moved = states.resolved(email, resolution, draft.now)
     draft.put("emails", moved)
+    if not states.is_settled(moved):  # it goes out once more: its people are written to now
+        leave(draft, moved, bounds)
     kind = "email_settled" if states.is_settled(moved) else "email_queued"
     told = {"state": moved["state"]} if states.is_settled(moved) else {}
     draft.notify(kind, shown=oversight.is_shown(email["mode"]), **ids_of(email), **told)
@@ -256,7 +269,9 @@ def come_due(draft: Draft, email_id: str, bounds: Bounds) -> None:
         _stop(draft, email, "cancelled", f"guard: {rule}" if rule else refused.reason.value.lower())
         return
     mailbox = living_mailbox(draft, Need("mailboxes", "_id", (email["mailbox"],)))
-    if not email["hold"] and oversight.is_gated(mailbox["mode"]):  # the mailbox became stricter meanwhile
+    to = [parse_address(each["address"], "recipients") for each in email["recipients"] if each["address"]]
+    stricter = oversight.hold_reason(mailbox["mode"], mailbox, to, first_contact=False)
+    if not email["hold"] and stricter:  # the mailbox became stricter meanwhile
         held = email | {"state": "held", "hold": "mode", "due_at": email_rules.expiry(mailbox, draft.now)}
         draft.put("emails", held)
         draft.notify("email_held", shown=True, **ids_of(email))

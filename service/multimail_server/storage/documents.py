@@ -137,7 +137,8 @@ class Documents:
             self.seq += 1
             identifier = f"{self.account}/{self.seq}"
             numbered = {"_id": identifier, "seq": self.seq, "group": self.group, **note}
-            numbered.setdefault("request_id", identifier)
+            # No caller's request_id holds a space, so none can take the place of a number to come.
+            numbered.setdefault("request_id", f"{self.account} {self.seq}")
             self.notifications.append(numbered)
             self._set(("notifications", identifier), numbered)
 

@@ -66,8 +66,8 @@ class Request:
     size: int = 256
 
     def row(self, number: int) -> Request:
-        """The request of one row of this batch: told from the others by its number."""
-        return replace(self, request_id=f"{self.request_id}/{number}") if self.request_id else self
+        """The request of one row of this batch: told from others by its number, behind a space that no caller has."""
+        return replace(self, request_id=f"{self.request_id} {number}") if self.request_id else self
 
     def question(self, needs: Sequence[Need], rule: Callable[[Draft], T]) -> Operation[T]:
         """The operation that only answers what `rule` would do for this request."""
