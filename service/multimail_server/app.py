@@ -209,7 +209,8 @@ class _Parts:
         self.boundary = Boundary(Auth(self.keys.find), admission, settings.deadline_s, new_id)
         self.tokens = PageTokens(os.urandom)
         self.process = Process(database, new_id=new_id, on_death=self._take_over)
-        feed = Feed(database)
+        notifications = NotificationStore(database)
+        feed = Feed(database, notifications)
         self.feed_look = Worker("feed", feed.look, interval_s=0.5)
         self.committer = Committer(
             database, self.process, new_id=new_id, jitter=random.random, committed=feed.committed
@@ -250,7 +251,6 @@ class _Parts:
             jitter=random.random,
         )
         contacts = ContactStore(database, reader, self.committer)
-        notifications = NotificationStore(database)
         jobs = Jobs(database, self.committer, notifications, files, bounds)
         self.jobs = Worker("jobs", jobs.step, interval_s=1.0)
         interactions = Interactions(database, reader)

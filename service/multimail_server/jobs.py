@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
 from multimail_server.contacts import erasure
+from multimail_server.errors import DomainError
 from multimail_server.mail import arriving, states, waiting
 from multimail_server.storage.documents import Need
 from multimail_server.storage.operation import Operation
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Iterator, Sequence
     from datetime import datetime
 
     from multimail_server.mail.bounds import Bounds
@@ -21,6 +24,8 @@ if TYPE_CHECKING:
     from multimail_server.storage.documents import Draft
     from multimail_server.storage.files import Files
     from multimail_server.storage.mongo import Database, Document
+
+log = logging.getLogger("multimail.jobs")
 
 _AT_ONCE = 50
 _ADOPT_AT_MOST = 1_000
@@ -46,7 +51,8 @@ class Jobs:
         now = await self._database.now()
         due = await self._database.find("jobs", {"due_at": {"$lte": now}}, limit=_AT_ONCE)
         for job in due:
-            await _DO[job["type"]](self, job)
+            with _logged(job["type"]):  # its id may hold an address
+                await _DO[job["type"]](self, job)
         waited = await self._waited(now)
         trimmed = await self._notifications.trim()
         return trimmed or waited or len(due) == _AT_ONCE
@@ -67,7 +73,8 @@ class Jobs:
 
     async def _come_due(self, account: str, email_id: str) -> None:
         rule = partial(waiting.come_due, email_id=email_id, bounds=self._bounds)
-        await self._committer.run(Operation(account, "job.wait", (waiting.need(email_id),), rule))
+        with _logged(email_id):
+            await self._committer.run(Operation(account, "job.wait", (waiting.need(email_id),), rule))
 
     async def _remove(self, job: Document) -> None:
         """Removes the files of a mail that was never accepted."""
@@ -104,6 +111,17 @@ class Jobs:
 
     async def _run(self, job: Document, needs: Sequence[Need], rule: Callable[[Draft], None]) -> None:
         await self._committer.run(Operation(job["account"], f"job.{job['type']}", tuple(needs), rule))
+
+
+@contextmanager
+def _logged(what: str) -> Iterator[None]:
+    """Lets nothing that goes wrong inside hold up the work behind it; it stays due and is tried again."""
+    try:
+        yield
+    except DomainError as error:
+        log.warning("%s: %s; trying again", what, error.message)
+    except Exception:
+        log.exception("%s failed; trying again", what)
 
 
 def _needs(job: Document, ids: Sequence[str]) -> list[Need]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -150,7 +151,11 @@ def guard_of(request: Any, account: str) -> Guard:
         filters={key: value_to_json(value) for key, value in given.filters.items()} or None,
         dedupe_key=given.dedupe_key,
     )
-    guard.search(account)
+    try:
+        guard.search(account)
+    except DomainError as error:
+        inside = [replace(each, field=f"guard.{each.field}") for each in error.violations]
+        raise errors.invalid(inside, error.reason) from None
     return guard
 
 

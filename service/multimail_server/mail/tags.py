@@ -12,7 +12,9 @@ from typing import Literal
 KEY_BYTES = 32
 _MAX_LOCAL = 64
 _MAC_BYTES = 8
-_FORM = re.compile(r"(?P<box>.+)\+(?P<kind>[bu])(?P<ulid>[0-9a-hjkmnp-tv-z]{26})(?P<index>[0-9]{2})(?P<mac>[a-z2-7]{13})")
+_FORM = re.compile(
+    r"(?P<box>.+)\+(?P<kind>[bu])(?P<ulid>[0-9a-hjkmnp-tv-z]{26})(?P<index>[0-9]{2})(?P<mac>[a-z2-7]{13})"
+)
 # What a tag adds; names as long as can be are left room, so it has no separators.
 _TAG_BYTES = 2 + 26 + 2 + 13
 _KINDS: dict[str, Literal["bounce", "unsubscribe"]] = {"b": "bounce", "u": "unsubscribe"}

@@ -6,14 +6,14 @@ import asyncio
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
-from multimail_server.errors import DomainError, Reason
+from multimail_server.notifications.store import too_old
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from multimail_server.notifications.store import NotificationStore
     from multimail_server.storage.mongo import Database, Document
 
-_BATCH = 500
 # A number may show before one below it does; longer than this it is not late, but gone.
 _LATE_S = 0.05
 _LATE_AT_MOST = 40
@@ -25,8 +25,9 @@ class Feed:
     Readers wake when this process commits, and when `look` sees that another one did.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, notifications: NotificationStore) -> None:
         self._database = database
+        self._notifications = notifications
         self._seen: dict[str, int] = {}
         self._readers: dict[str, set[asyncio.Event]] = defaultdict(set)
 
@@ -68,13 +69,13 @@ class Feed:
             late = 0
             while True:
                 event.clear()
-                run = await self._run(account, position)
+                run = await self._notifications.run(account, position)
                 if run:
                     late, position = 0, run[-1]["seq"]
                     yield run
                 elif await self.end(account) > position:
-                    if late >= _LATE_AT_MOST or await self._before_oldest(account) > position:
-                        raise await self._too_old(account)
+                    if late >= _LATE_AT_MOST:
+                        raise too_old(await self._before_oldest(account) + 1)
                     late += 1
                     await asyncio.sleep(_LATE_S)
                 else:
@@ -85,29 +86,6 @@ class Feed:
                 del self._readers[account]
                 self._seen.pop(account, None)
 
-    async def _run(self, account: str, position: int) -> list[Document]:
-        """The notifications behind a number, as far as they follow each other without a gap."""
-        found = await self._database.find(
-            "notifications", {"account": account, "seq": {"$gt": position}}, sort=[("seq", 1)], limit=_BATCH
-        )
-        run = []
-        for number, notification in enumerate(found, position + 1):
-            if notification["seq"] != number:
-                break
-            run.append(notification)
-        return run
-
     async def _before_oldest(self, account: str) -> int:
-        found = await self._database.find(
-            "notifications", {"account": account}, projection={"seq": 1}, sort=[("seq", 1)], limit=1
-        )
-        return int(found[0]["seq"]) - 1 if found else await self.end(account)
-
-    async def _too_old(self, account: str) -> DomainError:
-        oldest = await self._before_oldest(account) + 1
-        return DomainError(
-            Reason.POSITION_TOO_OLD,
-            "What came after this number is no longer kept whole: read what you follow anew, then go on from "
-            f"{oldest - 1}.",
-            metadata={"oldest_seq": str(oldest)},
-        )
+        oldest = await self._notifications.oldest(account)
+        return oldest - 1 if oldest else await self.end(account)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from multimail_server.errors import DomainError, Reason
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -21,28 +23,39 @@ class NotificationStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
+    async def run(self, account: str, after: int) -> list[Document]:
+        """Those behind a number, each one's number following the last one's; none while the next is still to show.
+
+        Args:
+            account: Whose history.
+            after: The number behind which to begin; 0 for the oldest that is kept.
+
+        Raises:
+            DomainError: POSITION_TOO_OLD when what comes after `after` is no longer kept.
+        """
+        found = await self._database.find(
+            "notifications", {"account": account, "seq": {"$gt": after}}, sort=[("seq", 1)], limit=_BATCH
+        )
+        first = after + 1 if after else found[0]["seq"] if found else 1
+        run = [each for number, each in enumerate(found, first) if each["seq"] == number]
+        if found and not run and await self.oldest(account) > first:
+            raise too_old(found[0]["seq"])
+        return run
+
     async def list(self, account: str, *, after: int, shows: Callable[[Document], bool], limit: int) -> list[Document]:
-        """Those numbered higher than `after` that `shows` picks, oldest first, at most `limit`."""
+        """Those numbered higher than `after` that `shows` picks, oldest first, at most `limit`; see `run`."""
         shown: list[Document] = []
-        while len(shown) < limit:
-            batch = await self._database.find(
-                "notifications", {"account": account, "seq": {"$gt": after}}, sort=[("seq", 1)], limit=_BATCH
-            )
-            if not batch or await self._is_late(account, after, batch[0]["seq"]):
-                break
-            whole = [each for number, each in enumerate(batch, batch[0]["seq"]) if each["seq"] == number]
-            shown += [notification for notification in whole if shows(notification)]
-            if len(whole) < len(batch):  # one shows before one below it does: it waits for the next call
-                break
-            after = batch[-1]["seq"]
+        while len(shown) < limit and (run := await self.run(account, after)):
+            shown += [notification for notification in run if shows(notification)]
+            after = run[-1]["seq"]
         return shown[:limit]
 
-    async def _is_late(self, account: str, after: int, first: int) -> bool:
-        """Whether a number between the two is still to show; else those between are no longer kept."""
-        if not after or first == after + 1:
-            return False
-        before = {"account": account, "seq": {"$lte": after}}
-        return bool(await self._database.find("notifications", before, projection={"_id": 1}, limit=1))
+    async def oldest(self, account: str) -> int:
+        """The oldest number that is kept; 0 when none is."""
+        found = await self._database.find(
+            "notifications", {"account": account}, projection={"seq": 1}, sort=[("seq", 1)], limit=1
+        )
+        return int(found[0]["seq"]) if found else 0
 
     async def trim(self) -> bool:
         """Removes those kept long enough; returns whether more may be left."""
@@ -53,3 +66,13 @@ class NotificationStore:
         if old:
             await self._database.delete_many("notifications", [{"_id": each["_id"]} for each in old])
         return len(old) == _TRIMMED_AT_ONCE
+
+
+def too_old(oldest: int) -> DomainError:
+    """The refusal to go on behind a number whose successors are no longer kept; `oldest` is the oldest that is."""
+    return DomainError(
+        Reason.POSITION_TOO_OLD,
+        "What came after this number is no longer kept whole: read what you follow anew, then go on from "
+        f"{oldest - 1}.",
+        metadata={"oldest_seq": str(oldest)},
+    )
