@@ -1463,7 +1463,7 @@ class IngestEmailRequest(_message.Message):
     mailbox_email: _builtins.str
     """By address."""
     raw: _builtins.bytes
-    """The mail as it is on the wire: headers, an empty line, the body (RFC 5322). At most 10 MiB."""
+    """The mail as it is on the wire: headers, an empty line, the body (RFC 5322). At most 14 MiB."""
     envelope_from: _builtins.str
     """The sender's address in the SMTP envelope (MAIL FROM); empty for bounces."""
     envelope_to: _builtins.str

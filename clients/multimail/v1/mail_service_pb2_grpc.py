@@ -207,8 +207,8 @@ class MailServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeleteMailbox(self, request, context):
-        """Deletes a mailbox: it takes no more mail and its address is free again. Mail it accepted still goes out; log
-        entries stay, flagged `mailbox_deleted`. Scope: admin.
+        """Deletes a mailbox: it takes no more mail and its address is free again. Mail in its queue still goes out, mail
+        that waits for a person or its time does not; log entries stay, flagged `mailbox_deleted`. Scope: admin.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -360,8 +360,8 @@ class MailServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListNotifications(self, request, context):
-        """Lists what happened, oldest first, by number. Acts through an AUTONOMOUS mailbox are recorded but not shown.
-        Scope: read.
+        """Lists what happened, oldest first, by number. Acts through an AUTONOMOUS mailbox are recorded but not shown. An
+        `after_seq` whose successors are no longer kept is FAILED_PRECONDITION, reason POSITION_TOO_OLD. Scope: read.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

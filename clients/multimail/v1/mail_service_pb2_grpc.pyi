@@ -50,8 +50,8 @@ class MailServiceStub:
     looser mode, a longer allow-list, no more holding of first mails, a longer approval_ttl.
     """
     DeleteMailbox: _grpc.UnaryUnaryMultiCallable[_mail_service_pb2.DeleteMailboxRequest, _mail_pb2.Mailbox]
-    """Deletes a mailbox: it takes no more mail and its address is free again. Mail it accepted still goes out; log
-    entries stay, flagged `mailbox_deleted`. Scope: admin.
+    """Deletes a mailbox: it takes no more mail and its address is free again. Mail in its queue still goes out, mail
+    that waits for a person or its time does not; log entries stay, flagged `mailbox_deleted`. Scope: admin.
     """
     SendEmail: _grpc.UnaryUnaryMultiCallable[_mail_service_pb2.SendEmailRequest, _mail_service_pb2.SendEmailResponse]
     """Accepts a mail for sending. OK means that it is on disk and will go out even if the service is killed now;
@@ -114,8 +114,8 @@ class MailServiceStub:
     GetThread: _grpc.UnaryUnaryMultiCallable[_mail_service_pb2.GetThreadRequest, _mail_service_pb2.GetThreadResponse]
     """Reads one conversation and its newest mails, without bodies. Scope: read."""
     ListNotifications: _grpc.UnaryUnaryMultiCallable[_mail_service_pb2.ListNotificationsRequest, _mail_service_pb2.ListNotificationsResponse]
-    """Lists what happened, oldest first, by number. Acts through an AUTONOMOUS mailbox are recorded but not shown.
-    Scope: read.
+    """Lists what happened, oldest first, by number. Acts through an AUTONOMOUS mailbox are recorded but not shown. An
+    `after_seq` whose successors are no longer kept is FAILED_PRECONDITION, reason POSITION_TOO_OLD. Scope: read.
     """
     WatchNotifications: _grpc.UnaryStreamMultiCallable[_mail_service_pb2.WatchNotificationsRequest, _mail_service_pb2.WatchNotificationsResponse]
     """Follows what happens: every notification once, in order, without a gap, the first within a second of its commit.
@@ -145,8 +145,8 @@ class MailServiceAsyncStub(MailServiceStub):
     looser mode, a longer allow-list, no more holding of first mails, a longer approval_ttl.
     """
     DeleteMailbox: _aio.UnaryUnaryMultiCallable[_mail_service_pb2.DeleteMailboxRequest, _mail_pb2.Mailbox]  # type: ignore[assignment]
-    """Deletes a mailbox: it takes no more mail and its address is free again. Mail it accepted still goes out; log
-    entries stay, flagged `mailbox_deleted`. Scope: admin.
+    """Deletes a mailbox: it takes no more mail and its address is free again. Mail in its queue still goes out, mail
+    that waits for a person or its time does not; log entries stay, flagged `mailbox_deleted`. Scope: admin.
     """
     SendEmail: _aio.UnaryUnaryMultiCallable[_mail_service_pb2.SendEmailRequest, _mail_service_pb2.SendEmailResponse]  # type: ignore[assignment]
     """Accepts a mail for sending. OK means that it is on disk and will go out even if the service is killed now;
@@ -209,8 +209,8 @@ class MailServiceAsyncStub(MailServiceStub):
     GetThread: _aio.UnaryUnaryMultiCallable[_mail_service_pb2.GetThreadRequest, _mail_service_pb2.GetThreadResponse]  # type: ignore[assignment]
     """Reads one conversation and its newest mails, without bodies. Scope: read."""
     ListNotifications: _aio.UnaryUnaryMultiCallable[_mail_service_pb2.ListNotificationsRequest, _mail_service_pb2.ListNotificationsResponse]  # type: ignore[assignment]
-    """Lists what happened, oldest first, by number. Acts through an AUTONOMOUS mailbox are recorded but not shown.
-    Scope: read.
+    """Lists what happened, oldest first, by number. Acts through an AUTONOMOUS mailbox are recorded but not shown. An
+    `after_seq` whose successors are no longer kept is FAILED_PRECONDITION, reason POSITION_TOO_OLD. Scope: read.
     """
     WatchNotifications: _aio.UnaryStreamMultiCallable[_mail_service_pb2.WatchNotificationsRequest, _mail_service_pb2.WatchNotificationsResponse]  # type: ignore[assignment]
     """Follows what happens: every notification once, in order, without a gap, the first within a second of its commit.
@@ -267,8 +267,8 @@ class MailServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _mail_service_pb2.DeleteMailboxRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_mail_pb2.Mailbox, _abc.Awaitable[_mail_pb2.Mailbox]]:
-        """Deletes a mailbox: it takes no more mail and its address is free again. Mail it accepted still goes out; log
-        entries stay, flagged `mailbox_deleted`. Scope: admin.
+        """Deletes a mailbox: it takes no more mail and its address is free again. Mail in its queue still goes out, mail
+        that waits for a person or its time does not; log entries stay, flagged `mailbox_deleted`. Scope: admin.
         """
 
     @_abc_1.abstractmethod
@@ -451,8 +451,8 @@ class MailServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _mail_service_pb2.ListNotificationsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_mail_service_pb2.ListNotificationsResponse, _abc.Awaitable[_mail_service_pb2.ListNotificationsResponse]]:
-        """Lists what happened, oldest first, by number. Acts through an AUTONOMOUS mailbox are recorded but not shown.
-        Scope: read.
+        """Lists what happened, oldest first, by number. Acts through an AUTONOMOUS mailbox are recorded but not shown. An
+        `after_seq` whose successors are no longer kept is FAILED_PRECONDITION, reason POSITION_TOO_OLD. Scope: read.
         """
 
     @_abc_1.abstractmethod

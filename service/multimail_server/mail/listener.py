@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
+from multimail_server.mail.mime import MAX_RAW_BYTES
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
 log = logging.getLogger("multimail.smtp")
 
-# What 10 MiB of files, the most we send, become in base64, with bodies; and what still fits into one document.
-MAX_BYTES = 14 << 20
 MAX_RECIPIENTS = 50
 _TIMEOUT_S = 60.0
 
@@ -43,7 +43,7 @@ class Listener:
         accepts: Callable[[str], Awaitable[bool]],
         take_in: Callable[[str, str, bytes], Awaitable[None]],
         hostname: str,
-        max_bytes: int = MAX_BYTES,
+        max_bytes: int = MAX_RAW_BYTES,
         max_connections: int = 100,
     ) -> None:
         self._accepts = accepts

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     T = TypeVar("T")
 
+# What 10 MiB of files, the most we send, become in base64, with bodies; and what still fits into one document.
+MAX_RAW_BYTES = 14 << 20
 MAX_BODY_BYTES = 256 << 10
 MAX_PARTS = 1_000
 MAX_REFERENCES = 50

@@ -16,6 +16,7 @@ from multimail_server.errors import Violations
 from multimail_server.mail import convert, oversight, requests
 from multimail_server.mail.content import content_of
 from multimail_server.mail.events import MAX_DETAIL, Event
+from multimail_server.mail.mime import MAX_RAW_BYTES
 from multimail_server.storage.documents import Need
 
 if TYPE_CHECKING:
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from multimail_server.storage.documents import Document
     from multimail_server.storage.operation import Request
 
-MAX_RAW_BYTES = 10 << 20
 _HELD_PEOPLE = 10
 _HELD_INTERACTIONS = 5
 # A stream tells how far it is after so many notifications that its filters left out.
