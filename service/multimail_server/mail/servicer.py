@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -11,17 +10,16 @@ from multimail_server import errors
 from multimail_server.accounts.caller import current_caller
 from multimail_server.accounts.request import changing
 from multimail_server.aip.address import parse_address
-from multimail_server.contacts.convert import contact_to_proto, interaction_to_proto
 from multimail_server.errors import Violations
 from multimail_server.mail import convert, oversight, requests
 from multimail_server.mail.content import content_of
+from multimail_server.mail.decisions import DecisionCalls
 from multimail_server.mail.events import MAX_DETAIL, Event
 from multimail_server.mail.mime import MAX_RAW_BYTES
+from multimail_server.notifications.servicer import NotificationCalls
 from multimail_server.storage.documents import Need
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
-
     from multimail_server.aip.paging import PageTokens
     from multimail_server.contacts.interactions import Interactions
     from multimail_server.contacts.store import ContactStore
@@ -33,16 +31,9 @@ if TYPE_CHECKING:
     from multimail_server.mail.tags import Tags
     from multimail_server.notifications.feed import Feed
     from multimail_server.notifications.store import NotificationStore
-    from multimail_server.storage.documents import Document
-    from multimail_server.storage.operation import Request
-
-_HELD_PEOPLE = 10
-_HELD_INTERACTIONS = 5
-# A stream tells how far it is after so many notifications that its filters left out.
-_TELLS_AFTER = 100
 
 
-class MailServicer(mail_service_pb2_grpc.MailServiceServicer):
+class MailServicer(DecisionCalls, NotificationCalls, mail_service_pb2_grpc.MailServiceServicer):
     """Answers MailService's calls; the context is left alone, the boundary speaks gRPC."""
 
     def __init__(
@@ -192,83 +183,6 @@ class MailServicer(mail_service_pb2_grpc.MailServiceServicer):
         )
         return convert.email_to_proto(email)
 
-    async def ListHeldEmails(
-        self, request: mail_service_pb2.ListHeldEmailsRequest, context: object
-    ) -> mail_service_pb2.ListHeldEmailsResponse:
-        """Lists mail that waits for a person, with what a decision needs."""
-        account = current_caller().account
-        page = self._tokens.open_page(account, request)
-        mailbox = ""
-        if request.WhichOneof("mailbox"):
-            mailbox = (await self._mailboxes.get(account, requests.mailbox_need(request, "mailbox")))["_id"]
-        found = await self._mail.list_held(account, mailbox=mailbox, after=page.position, limit=page.size + 1)
-        people = await asyncio.gather(*(self._people(account, email) for email in found))
-        rows = list(zip(found, people, strict=True))
-        emails, token = page.fill(
-            rows,
-            lambda row: mail_service_pb2.HeldEmail(email=convert.email_to_proto(row[0]), people=row[1]),
-            lambda row: [row[0]["at"], row[0]["_id"]],
-        )
-        return mail_service_pb2.ListHeldEmailsResponse(emails=emails, next_page_token=token)
-
-    async def _people(self, account: str, email: Document) -> list[mail_service_pb2.HeldPerson]:
-        """Who a held mail goes to or came from, and what was last written."""
-        contacts = await self._contacts.known(account, email["people"] or [email["author"]], limit=_HELD_PEOPLE)
-        logs = await asyncio.gather(
-            *(
-                self._interactions.list(account, contact["_id"], before=None, limit=_HELD_INTERACTIONS)
-                for contact in contacts
-            )
-        )
-        return [
-            mail_service_pb2.HeldPerson(
-                contact=contact_to_proto(contact), interactions=[interaction_to_proto(each) for each in log]
-            )
-            for contact, log in zip(contacts, logs, strict=True)
-        ]
-
-    async def ApproveEmails(
-        self, request: mail_service_pb2.ApproveEmailsRequest, context: object
-    ) -> mail_service_pb2.ApproveEmailsResponse:
-        """Approves held mails."""
-        changes = changing("ApproveEmails", request, request.request_id)
-        outcomes = await self._decided(changes, request, self._mail.approve)
-        self._outbox.wake()
-        return mail_service_pb2.ApproveEmailsResponse(outcomes=outcomes)
-
-    async def RejectEmails(
-        self, request: mail_service_pb2.RejectEmailsRequest, context: object
-    ) -> mail_service_pb2.RejectEmailsResponse:
-        """Rejects held mails."""
-        changes = changing("RejectEmails", request, request.request_id)
-        outcomes = await self._decided(changes, request, self._mail.reject)
-        return mail_service_pb2.RejectEmailsResponse(outcomes=outcomes)
-
-    async def _decided(
-        self,
-        changes: Request,
-        request: mail_service_pb2.ApproveEmailsRequest | mail_service_pb2.RejectEmailsRequest,
-        decide: Callable[[Request, str, str, str], Awaitable[Document]],
-    ) -> list[mail_service_pb2.DecisionOutcome]:
-        """Decides about each mail by itself, all of them at once."""
-        decisions = requests.decisions_of(request)
-        await self._mail.begin(changes)
-        results = await asyncio.gather(
-            *(
-                decide(changes.row(number), email_id, digest, request.reason)
-                for number, (email_id, digest) in enumerate(decisions)
-            ),
-            return_exceptions=True,
-        )
-        return [requests.outcome_of(email_id, result) for (email_id, _), result in zip(decisions, results, strict=True)]
-
-    async def ResolveEmail(self, request: mail_service_pb2.ResolveEmailRequest, context: object) -> mail_pb2.Email:
-        """Ends the doubt about a mail."""
-        changes = changing("ResolveEmail", request, request.request_id)
-        email = await self._mail.resolve(changes, request.id, convert.RESOLUTIONS[request.resolution])
-        self._outbox.wake()
-        return convert.email_to_proto(email)
-
     async def BatchCheckSends(
         self, request: mail_service_pb2.BatchCheckSendsRequest, context: object
     ) -> mail_service_pb2.BatchCheckSendsResponse:
@@ -413,60 +327,6 @@ class MailServicer(mail_service_pb2_grpc.MailServiceServicer):
         return mail_service_pb2.GetThreadResponse(
             thread=convert.thread_to_proto(thread), emails=[convert.email_to_proto(each) for each in emails]
         )
-
-    async def ListNotifications(
-        self, request: mail_service_pb2.ListNotificationsRequest, context: object
-    ) -> mail_service_pb2.ListNotificationsResponse:
-        """Lists what happened."""
-        account = current_caller().account
-        page = self._tokens.open_page(account, request)
-        after = page.position[0] if page.position else request.after_seq
-        shows = await self._shows(account, request)
-        found = await self._notifications.list(account, after=after, shows=shows, limit=page.size + 1)
-        notifications, token = page.fill(found, convert.notification_to_proto, lambda each: [each["seq"]])
-        return mail_service_pb2.ListNotificationsResponse(notifications=notifications, next_page_token=token)
-
-    async def WatchNotifications(
-        self, request: mail_service_pb2.WatchNotificationsRequest, context: object
-    ) -> AsyncIterator[mail_service_pb2.WatchNotificationsResponse]:
-        """Follows what happens."""
-        account = current_caller().account
-        shows = await self._shows(account, request)
-        after = await self._feed.end(account) if request.only_new else request.after_seq
-        told = after
-        if request.only_new:
-            # Else who is cut off before the first notification could not tell where to go on.
-            yield mail_service_pb2.WatchNotificationsResponse(seq=after)
-        async for run in self._feed.follow(account, after):
-            for notification in run:
-                if shows(notification):
-                    told = notification["seq"]
-                    yield mail_service_pb2.WatchNotificationsResponse(
-                        notification=convert.notification_to_proto(notification), seq=told
-                    )
-            if run[-1]["seq"] - told >= _TELLS_AFTER:
-                told = run[-1]["seq"]
-                yield mail_service_pb2.WatchNotificationsResponse(seq=told)
-
-    async def _shows(
-        self,
-        account: str,
-        request: mail_service_pb2.ListNotificationsRequest | mail_service_pb2.WatchNotificationsRequest,
-    ) -> Callable[[Document], bool]:
-        """Which notifications a request wants to see."""
-        types = {convert.NOTIFICATION_NAMES[each] for each in request.types if each}
-        mailbox = ""
-        if request.WhichOneof("mailbox"):
-            mailbox = (await self._mailboxes.get(account, requests.mailbox_need(request, "mailbox")))["_id"]
-
-        def shows(notification: Document) -> bool:
-            return (
-                notification["shown"]
-                and (not types or notification["type"] in types)
-                and (not mailbox or notification.get("mailbox") == mailbox)
-            )
-
-        return shows
 
     async def _parties(
         self,
