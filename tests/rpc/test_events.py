@@ -276,6 +276,22 @@ async def test_a_delivery_report_by_message_id(
         assert await unanswered(contacts, mail, email, "p@dsn.test")
 
 
+async def test_a_report_from_behind_a_forwarding(account: Account) -> None:
+    """A report that names where the mail was forwarded, and whom it was written to, moves whom it was written to."""
+    async with stubs(account) as (_, mail):
+        box = await box_of(mail, account)
+        email = await sent(mail, box, "p@forward.test", "q@forward.test")
+        written_to = b"Original-Recipient: rfc822; q@forward.test\r\nFinal-Recipient: rfc822; "
+        raw = delivery_report("5.1.1", "failed", "home@elsewhere.test", email.message_id)
+        await arrive(account, box, raw.replace(b"Final-Recipient: rfc822; ", written_to), sender="")
+        found = await get(mail, email.id)
+        assert ("accepted", "bounced") == (state_of(found), state_of(found, 1))
+        assert ("bounced", "") == (
+            await suppressed(mail, "q@forward.test"),
+            await suppressed(mail, "home@elsewhere.test"),
+        )
+
+
 async def test_a_report_about_anothers_mail_moves_nothing(account: Account) -> None:
     """A report that names another account's Message-ID, or a person who is no recipient, changes nothing there."""
     other = type(account)(f"{account.name}other", account.running, account.commands)

@@ -122,7 +122,7 @@ def test_reports_are_read(rows: list[tuple[str, str, str, bool]], kind: str) -> 
     found = parse_mail(report("Reporting-MTA: dns; mx.y.test\r\n", *blocks, kind=kind))
     assert ("delivery_status", "<a@x>") == (found.kind, found.reported_id)
     assert [(f"{local}@y.test", action, action == "failed" and status == "5") for local, action, status, _ in rows] == [
-        (each.address, each.action, each.permanent) for each in found.reports
+        (each.addresses[0], each.action, each.permanent) for each in found.reports
     ]
 
 
@@ -138,7 +138,7 @@ def test_reports_are_read(rows: list[tuple[str, str, str, bool]], kind: str) -> 
 def test_when_a_failure_is_for_good(block: str, *, permanent: bool) -> None:
     """A failure with a status of 5, or without one, is for good; one that timed out, or a delay, is not."""
     (row,) = parse_mail(report("Reporting-MTA: dns; y\r\n", block)).reports
-    assert ("a@y.test", permanent) == (row.address, row.permanent)
+    assert (("a@y.test",), permanent) == (row.addresses, row.permanent)
 
 
 @settings(max_examples=200, deadline=None)

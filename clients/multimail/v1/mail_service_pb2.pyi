@@ -373,7 +373,7 @@ class SendEmailRequest(_message.Message):
     """
     list_unsubscribe: _builtins.bool
     """Add a List-Unsubscribe header; mail that arrives at its address suppresses the recipient. The mailbox's domain
-    must deliver `box+anything@domain` to us.
+    must deliver `box+anything@domain` to us, and its part before the @ be at most 21 bytes long.
     """
     validate_only: _builtins.bool
     """Only say what would happen: the answer, or the refusal, is the same, and nothing is sent, reserved or recorded."""

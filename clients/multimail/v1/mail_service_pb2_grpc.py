@@ -332,7 +332,8 @@ class MailServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetAttachment(self, request, context):
-        """Reads one file of a mail. Nobody has looked at it for harm. Scope: read.
+        """Reads one file of a mail. Nobody has looked at it for harm. A client that takes 4 MiB a message, as most do by
+        default, must allow 16 MiB for large ones. Scope: read.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

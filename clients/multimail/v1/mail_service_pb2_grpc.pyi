@@ -106,7 +106,9 @@ class MailServiceStub:
     GetEmail: _grpc.UnaryUnaryMultiCallable[_mail_service_pb2.GetEmailRequest, _mail_pb2.Email]
     """Reads one mail with its bodies. The first read of an inbound mail is recorded as its `read_at`. Scope: read."""
     GetAttachment: _grpc.UnaryUnaryMultiCallable[_mail_service_pb2.GetAttachmentRequest, _mail_service_pb2.GetAttachmentResponse]
-    """Reads one file of a mail. Nobody has looked at it for harm. Scope: read."""
+    """Reads one file of a mail. Nobody has looked at it for harm. A client that takes 4 MiB a message, as most do by
+    default, must allow 16 MiB for large ones. Scope: read.
+    """
     ListEmails: _grpc.UnaryUnaryMultiCallable[_mail_service_pb2.ListEmailsRequest, _mail_service_pb2.ListEmailsResponse]
     """Lists mails, newest first, without bodies: an inbox is direction INBOUND of one mailbox. Scope: read."""
     ListThreads: _grpc.UnaryUnaryMultiCallable[_mail_service_pb2.ListThreadsRequest, _mail_service_pb2.ListThreadsResponse]
@@ -201,7 +203,9 @@ class MailServiceAsyncStub(MailServiceStub):
     GetEmail: _aio.UnaryUnaryMultiCallable[_mail_service_pb2.GetEmailRequest, _mail_pb2.Email]  # type: ignore[assignment]
     """Reads one mail with its bodies. The first read of an inbound mail is recorded as its `read_at`. Scope: read."""
     GetAttachment: _aio.UnaryUnaryMultiCallable[_mail_service_pb2.GetAttachmentRequest, _mail_service_pb2.GetAttachmentResponse]  # type: ignore[assignment]
-    """Reads one file of a mail. Nobody has looked at it for harm. Scope: read."""
+    """Reads one file of a mail. Nobody has looked at it for harm. A client that takes 4 MiB a message, as most do by
+    default, must allow 16 MiB for large ones. Scope: read.
+    """
     ListEmails: _aio.UnaryUnaryMultiCallable[_mail_service_pb2.ListEmailsRequest, _mail_service_pb2.ListEmailsResponse]  # type: ignore[assignment]
     """Lists mails, newest first, without bodies: an inbox is direction INBOUND of one mailbox. Scope: read."""
     ListThreads: _aio.UnaryUnaryMultiCallable[_mail_service_pb2.ListThreadsRequest, _mail_service_pb2.ListThreadsResponse]  # type: ignore[assignment]
@@ -419,7 +423,9 @@ class MailServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _mail_service_pb2.GetAttachmentRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_mail_service_pb2.GetAttachmentResponse, _abc.Awaitable[_mail_service_pb2.GetAttachmentResponse]]:
-        """Reads one file of a mail. Nobody has looked at it for harm. Scope: read."""
+        """Reads one file of a mail. Nobody has looked at it for harm. A client that takes 4 MiB a message, as most do by
+        default, must allow 16 MiB for large ones. Scope: read.
+        """
 
     @_abc_1.abstractmethod
     def ListEmails(

@@ -184,19 +184,19 @@ def _apply(draft: Draft, arrival: Arrival) -> None:
                 suppress(draft, person["address"], person["key"], "unsubscribed", ours["_id"])
         return
     for report in arrival.mail.reports:
-        index = _reported(ours, report.address, tag)
+        index = _reported(ours, report.addresses, tag)
         if index is not None and report.action in _EVENTS:
             kind, permanent = _EVENTS[report.action], report.permanent
             event = Event(kind, draft.now, permanent, report.detail, timed=False)
             ours = reporting.apply(draft, ours, index, event)
 
 
-def _reported(email: Document, address: str, tag: Tag | None) -> int | None:
+def _reported(email: Document, addresses: Sequence[str], tag: Tag | None) -> int | None:
     """Which recipient a report is about: by their address, else by the sealed address the report came to."""
-    key = email_rules.key_of(address)
-    for index, each in enumerate(email["recipients"]):
-        if each["key"] and each["key"] == key:
-            return index
+    for key in map(email_rules.key_of, addresses):
+        for index, each in enumerate(email["recipients"]):
+            if each["key"] and each["key"] == key:
+                return index
     if tag is not None and tag.index < len(email["recipients"]):
         return tag.index
     return None

@@ -24,13 +24,13 @@ class Report:
     """What became of one recipient.
 
     Attributes:
-        address: Their address, as the report names it.
+        addresses: Their address, as the report names it, then the one it was written to, which a forwarding may hide.
         action: `failed`, `delayed`, `delivered`, `relayed` or `expanded`.
         permanent: Whether a failure is for good.
         detail: What was said.
     """
 
-    address: str
+    addresses: tuple[str, ...]
     action: str
     permanent: bool
     detail: str
@@ -75,15 +75,16 @@ def reports_in(message: Message[Any, Any]) -> list[Report]:
 
 
 def _report(block: Message[Any, Any]) -> Report | None:
-    recipient = str(block.get("Final-Recipient", "") or block.get("Original-Recipient", ""))
-    address = recipient.rpartition(";")[2].strip().strip("<>")
+    named = (str(block.get(name, "")) for name in ("Final-Recipient", "Original-Recipient"))
+    addresses = (each.rpartition(";")[2].strip().strip("<>")[:320] for each in named)
+    given = tuple(dict.fromkeys(each for each in addresses if each))
     action = str(block.get("Action", "")).strip().lower()
-    if not address or not action:
+    if not given or not action:
         return None
     status = _STATUS.search(str(block.get("Status", "")))
     said = str(block.get("Diagnostic-Code", "") or block.get("Status", ""))
     permanent = action == "failed" and (status is None or status[1] == "5")
-    return Report(address[:320], action, permanent, _CONTROLS.sub(" ", said).strip()[:_MAX_DETAIL])
+    return Report(given, action, permanent, _CONTROLS.sub(" ", said).strip()[:_MAX_DETAIL])
 
 
 def reported_id(message: Message[Any, Any]) -> str:
