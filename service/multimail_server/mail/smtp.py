@@ -45,7 +45,9 @@ class Outcome:
 
 
 def _outcome(state: Literal["accepted", "failed", "retry", "in_doubt"], response: str) -> Outcome:
-    return Outcome(state, _CONTROLS.sub(" ", response)[:_MAX_RESPONSE])
+    # Octets that are no UTF-8 come as lone surrogates, which no database keeps.
+    text = response.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return Outcome(state, _CONTROLS.sub(" ", text)[:_MAX_RESPONSE])
 
 
 class Carrier(Protocol):
