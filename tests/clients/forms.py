@@ -47,7 +47,11 @@ class Following:
         """The next notification."""
         if isinstance(self.watch, multimail.AsyncWatch):
             return await asyncio.wait_for(anext(self.watch), timeout_s)
-        return await asyncio.wait_for(asyncio.to_thread(next, self.watch), timeout_s)
+        try:
+            return await asyncio.wait_for(asyncio.to_thread(next, self.watch), timeout_s)
+        except TimeoutError:
+            self.watch.close()  # else its thread would wait for ever, and the run with it
+            raise
 
     async def rest(self) -> list[multimail.Notification]:
         """All that comes until it ends."""

@@ -1,0 +1,97 @@
+"""Shared by the fault tests: the warm process, an engine, the seed, how much to do, and the table at the end."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+from tests.faults.world import Forge, best_engine, own_engine
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+FULL = os.environ.get("FAULTS") == "full"
+SEED = int(os.environ.get("FAULTS_SEED") or random.SystemRandom().randrange(1_000_000))
+_rows: list[tuple[str, str, str]] = []
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The full counts take minutes each; a test that hangs still ends."""
+    for item in items:
+        if FULL and "tests/faults" in str(item.path):
+            item.add_marker(pytest.mark.timeout(1200))
+
+
+@pytest.fixture(scope="session")
+async def forge() -> AsyncIterator[Forge]:
+    """The process that services are forked from."""
+    async with Forge() as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+async def fault_uri(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
+    """An engine that no test kills."""
+    async with own_engine(tmp_path_factory.mktemp("faults")) as uri:
+        yield uri
+
+
+@pytest.fixture
+def seed() -> int:
+    """The run's seed; FAULTS_SEED repeats it."""
+    print(f"FAULTS_SEED={SEED}")
+    return SEED
+
+
+@pytest.fixture
+def amount() -> Callable[[int, int], int]:
+    """Picks how much to do: the first number in CI, the second by `make faults`."""
+    return lambda short, full: full if FULL else short
+
+
+class Row:
+    """A row of the table: what a run did."""
+
+    def __init__(self, run: str) -> None:
+        self.run = run
+        self.count = ""
+        self.started = self.shown = time.monotonic()
+
+    def progress(self, text: str) -> None:
+        """Says how far a long run is, every ten seconds."""
+        if FULL and time.monotonic() - self.shown > 10:
+            self.shown = time.monotonic()
+            os.write(2, f"\n  {self.run}: {text}, {self.shown - self.started:.0f} s".encode())
+
+
+@pytest.fixture
+def table() -> Callable[[str], object]:
+    """Notes a run for the table: `with table("kills of the service") as row: row.count = "300"`."""
+
+    @contextmanager
+    def noting(run: str) -> Iterator[Row]:
+        row, result = Row(run), "failed"
+        try:
+            yield row
+            result = "0 problems"
+        finally:
+            _rows.append((run, row.count or "?", f"{result} | {time.monotonic() - row.started:.0f} s"))
+
+    return noting
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Prints the table, ready for the README."""
+    if not _rows:
+        return
+    terminalreporter.section(f"faults, seed {SEED}")
+    terminalreporter.write_line("| run | count | seed | result | time |\n| --- | --- | --- | --- | --- |")
+    for run, count, result in _rows:
+        terminalreporter.write_line(f"| {run} | {count} | {SEED} | {result} |")
+    engine = "secantusd-rs" if "rs" in best_engine().rsplit("/", 1)[-1] else "secantusd-py"
+    terminalreporter.write_line(f"engine: {engine}; {os.cpu_count()} processors")

@@ -1,0 +1,442 @@
+"""What every fault test stands on: an engine, services that can be killed, a peer, callers that never give up."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import grpc
+from tests.conftest import binaries, engine_on
+from tests.faults.peer import Peer
+
+from multimail.v1 import error_reason_pb2 as reasons
+from multimail.v1 import mail_pb2
+from multimail.v1 import mail_service_pb2 as pb
+from multimail.v1.mail_service_pb2_grpc import MailServiceStub
+from multimail_server.accounts.store import KeyStore
+from multimail_server.app import new_id
+from multimail_server.storage.mongo import Database, connect
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+
+ROOT = Path(__file__).parents[2]
+ACCOUNT = "faults"
+AGENT = ("read", "write", "send", "admin")
+OVERSEER = ("read", "write", "admin", "oversight")
+GATED = mail_pb2.OVERSIGHT_MODE_GATED_SEND
+# Errors upon which the same request is simply repeated: nothing happened, or nobody can tell.
+_AGAIN = {
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+    grpc.StatusCode.ABORTED,
+    grpc.StatusCode.RESOURCE_EXHAUSTED,
+    grpc.StatusCode.CANCELLED,
+}
+_REFUSED_FOR_NOW = {
+    reasons.ERROR_REASON_ENGINE_UNAVAILABLE,
+    reasons.ERROR_REASON_OUTCOME_UNKNOWN,
+    reasons.ERROR_REASON_CONTENTION,
+    reasons.ERROR_REASON_OUT_OF_TIME,
+}
+_SETTLES_WITHIN_S = 60.0
+
+
+def best_engine() -> str:
+    """The faster engine where it was built."""
+    found = binaries()
+    return found.get("rs") or found["py"]
+
+
+@dataclass
+class Ledger:
+    """What callers were told, and what the world did to the service: the truth that the database must match.
+
+    Attributes:
+        accepted: The id of the mail that each request_id of a send was answered with.
+        ingested: The same for mail taken in.
+        approved: Mail and content hash of every approval that was answered with OK, by how often.
+        rejected: Mails whose rejection was answered with OK.
+        cancelled: Mails whose cancelling was answered with OK.
+        said: The body that each content hash stands for, where a test knows it.
+        gaps: How often a service died between the dot mark and the outcome, by (Message-ID, recipient).
+        resolved: How often a doubt was resolved, by mail.
+    """
+
+    accepted: dict[str, str] = field(default_factory=dict)
+    ingested: dict[str, str] = field(default_factory=dict)
+    approved: Counter[tuple[str, str]] = field(default_factory=Counter)
+    rejected: set[str] = field(default_factory=set)
+    cancelled: set[str] = field(default_factory=set)
+    said: dict[str, str] = field(default_factory=dict)
+    gaps: Counter[tuple[str, str]] = field(default_factory=Counter)
+    resolved: Counter[str] = field(default_factory=Counter)
+
+
+class Forge:
+    """The warm process that services are forked from."""
+
+    def __init__(self) -> None:
+        self._folder = Path(tempfile.mkdtemp(prefix="faults"))
+        self._waiting: dict[int, asyncio.Future[None]] = {}
+        self._hellos: dict[int, asyncio.Future[Any]] = {}
+        self._forked: asyncio.Queue[int] = asyncio.Queue()
+        self._lock = asyncio.Lock()
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        path = self._folder / "socket"
+        server = await asyncio.start_unix_server(self._greeted, path)
+        self._stack.callback(server.close)
+        self._process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "tests.faults.child", str(path), cwd=ROOT,
+            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
+            env={k: v for k, v in os.environ.items() if not k.startswith(("MULTIMAIL_", "MONGODB_"))},
+        )  # fmt: skip
+        self._reading = asyncio.create_task(self._read())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        await self._process.wait()
+        await self._reading
+        await self._stack.aclose()
+
+    async def _read(self) -> None:
+        assert self._process.stdout is not None
+        while line := await self._process.stdout.readline():
+            row = json.loads(line)
+            if "forked" in row:
+                self._waiting.setdefault(row["forked"], asyncio.get_running_loop().create_future())
+                self._forked.put_nowait(row["forked"])
+            else:
+                ended = self._waiting.setdefault(row["ended"], asyncio.get_running_loop().create_future())
+                ended.set_result(None)
+
+    async def _greeted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if line := await reader.readline():
+            row = json.loads(line)
+            hello = self._hellos.setdefault(row["pid"], asyncio.get_running_loop().create_future())
+            hello.set_result((row, reader, writer))
+        else:
+            writer.close()
+
+    async def fork(
+        self, spec: dict[str, Any]
+    ) -> tuple[int, dict[str, Any], asyncio.StreamReader, asyncio.StreamWriter]:
+        """Starts a service; returns its pid, where it is, and the line over which it takes orders."""
+        assert self._process.stdin is not None
+        async with self._lock:
+            self._process.stdin.write(json.dumps(spec).encode() + b"\n")
+            pid = await self._forked.get()
+        hello = self._hellos.setdefault(pid, asyncio.get_running_loop().create_future())
+        done, _ = await asyncio.wait({hello, self._waiting[pid]}, timeout=40, return_when=asyncio.FIRST_COMPLETED)
+        if hello not in done:
+            raise AssertionError(f"a service did not start: {Path(spec['log']).read_text()[-4000:]}")
+        row, reader, writer = hello.result()
+        del self._hellos[pid]
+        return pid, row, reader, writer
+
+    async def ended(self, pid: int) -> None:
+        """Waits until the process is gone and reaped: a neighbour would take a zombie for alive."""
+        await asyncio.shield(self._waiting[pid])
+
+
+class Node:
+    """One service process, started again after each death on the same database."""
+
+    def __init__(self, world: World, spec: dict[str, Any]) -> None:
+        self._world = world
+        self._spec = spec
+        self._channel: grpc.aio.Channel | None = None
+        self._writer: asyncio.StreamWriter | None = None
+        self.up = asyncio.Event()
+        self.pid = 0
+
+    async def start(self) -> None:
+        """Forks it and waits until it serves."""
+        self.pid, row, self._reader, self._writer = await self._world.forge.fork(self._spec)
+        self.smtp_port = row["smtp"]
+        options = [("grpc.max_receive_message_length", 16 << 20), ("grpc.use_local_subchannel_pool", 1)]
+        self._channel = grpc.aio.insecure_channel(f"127.0.0.1:{row['grpc']}", options=options)
+        self.stub = MailServiceStub(self._channel)
+        self.up.set()
+
+    async def kill(self) -> None:
+        """Kill -9, unless it killed itself already."""
+        with suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)
+        await self.died()
+
+    async def died(self) -> None:
+        """Waits for its death and notes which hand-overs it left between mark and outcome."""
+        self.up.clear()
+        await self._world.forge.ended(self.pid)
+        await self._world.note_gaps()
+        await self._close()
+
+    async def stop(self) -> None:
+        """Asks it to stop, as Ctrl-C would."""
+        if self.up.is_set():
+            self.up.clear()
+            await self.order(do="stop")
+            await asyncio.wait_for(self._world.forge.ended(self.pid), 20)
+            await self._close()
+
+    async def _close(self) -> None:
+        if self._channel is not None:
+            await self._channel.close()
+        if self._writer is not None:
+            self._writer.close()
+
+    async def order(self, **order: Any) -> dict[str, Any]:
+        """Tells it something, and returns what it says; empty when it dies of it."""
+        assert self._writer is not None
+        self._writer.write(json.dumps(order).encode() + b"\n")
+        line = await self._reader.readline() if order["do"] != "stop" else b""
+        return json.loads(line) if line else {}
+
+
+class World:
+    """One database with its services, peer, keys and ledger.
+
+    Args:
+        forge: Starts the services.
+        uri: The engine as services reach it.
+        peer: Takes the mail.
+        name: The database.
+        direct_uri: The engine as the test reaches it, when services go through a proxy.
+    """
+
+    def __init__(self, forge: Forge, uri: str, peer: Peer, name: str, *, direct_uri: str = "") -> None:
+        self.forge, self.uri, self.peer, self.name = forge, uri, peer, name
+        self.ledger = Ledger()
+        self.nodes: list[Node] = []
+        self.keys: dict[str, str] = {}
+        self.folder = Path(tempfile.mkdtemp(prefix="world"))
+        self.database: Database = connect(direct_uri or uri, name, driver="pymongo")
+
+    async def open(
+        self,
+        *,
+        count: int = 1,
+        faults: Sequence[str] = (),
+        per_node: Sequence[Sequence[str]] = (),
+        crashing: bool = False,
+        times: dict[str, float] | None = None,
+        mode: int = 0,
+        policy: int = 0,
+        **settings: Any,
+    ) -> None:
+        """Starts the services and makes keys and a mailbox, `box@faults.test`.
+
+        Args:
+            count: How many services.
+            faults: Planted faults of all of them.
+            per_node: Further planted faults of each.
+            crashing: Whether they can be told at which step to die.
+            times: Times to shorten; see `child.shorten`.
+            mode: The mailbox's oversight mode.
+            policy: What becomes of a mail in doubt.
+            settings: Settings of the services.
+        """
+        await self.database.prepare()
+        store = KeyStore(self.database, new_id=new_id, randomness=os.urandom, clock=time.monotonic)
+        for who, scopes in (("agent", AGENT), ("overseer", OVERSEER)):
+            self.keys[who], _ = await store.create(ACCOUNT, who, scopes)
+        for number in range(count):
+            given: dict[str, Any] = {
+                "mongodb_uri": self.uri, "database": self.name, "data": str(self.folder), "port": 0, "smtp_port": 0,
+                "hostname": "here.test", "smtp_url": self.peer.url, "pair_sends_per_hour": 1000,
+                "thread_sends_per_hour": 1000, **settings,
+            }  # fmt: skip
+            spec = {
+                "settings": given,
+                "log": str(self.folder / "log"),
+                "crashing": crashing,
+                "faults": [*faults, *(per_node[number] if per_node else ())],
+                "times": {"backoff_s": 60.0, "smtp_timeout_s": 10.0, "poll_s": 0.2} | (times or {}),
+            }
+            self.nodes.append(Node(self, spec))
+            await self.nodes[-1].start()
+        await self.mailbox("box@faults.test", mode=mode, policy=policy)
+
+    async def close(self) -> None:
+        """Stops the services."""
+        await asyncio.gather(*(node.stop() for node in self.nodes))
+        await self.database.close()
+
+    @property
+    def node(self) -> Node:
+        """The only service."""
+        return self.nodes[0]
+
+    async def mailbox(self, email: str, *, mode: int = 0, policy: int = 0, **more: Any) -> mail_pb2.Mailbox:
+        """Makes a mailbox."""
+        request = pb.CreateMailboxRequest(
+            email=email, oversight_mode=mode, in_doubt_policy=policy, request_id=f"mailbox:{email}", **more
+        )
+        return await self.call("CreateMailbox", request, who="overseer")
+
+    async def call(self, method: str, request: Any, *, who: str = "agent", node: Node | None = None) -> Any:
+        """One call, repeated as it is until there is an answer: an OK, or a refusal for good, which is raised."""
+        node = node or self.nodes[0]
+        metadata = (("authorization", f"Bearer {self.keys[who]}"),)
+        deadline = time.monotonic() + _SETTLES_WITHIN_S
+        while True:
+            await node.up.wait()
+            try:
+                return await getattr(node.stub, method)(request, metadata=metadata, timeout=20)
+            except grpc.aio.AioRpcError as error:
+                if error.code() not in _AGAIN or time.monotonic() > deadline:
+                    raise
+                await asyncio.sleep(0.02)
+            except (grpc.aio.UsageError, asyncio.InvalidStateError, asyncio.CancelledError):
+                current = asyncio.current_task()
+                if (current is not None and current.cancelling()) or time.monotonic() > deadline:
+                    raise
+                await asyncio.sleep(0.02)  # the channel was closed under the call
+
+    async def send(self, request_id: str, *, node: Node | None = None, **fields: Any) -> mail_pb2.Email:
+        """Sends a mail and notes the answer."""
+        to = fields.pop("to", "p@out.test")
+        fields.setdefault("from_mailbox_email", "box@faults.test")
+        request = pb.SendEmailRequest(to=[to] if isinstance(to, str) else to, request_id=request_id, **fields)
+        email = (await self.call("SendEmail", request, node=node)).email
+        self.ledger.accepted[request_id] = email.id
+        if request.body:
+            self.ledger.said[email.content_sha256] = request.body
+        return email
+
+    async def reply(self, request_id: str, email_id: str, body: str = "re") -> mail_pb2.Email:
+        """Answers a mail and notes the answer."""
+        email = (
+            await self.call("ReplyEmail", pb.ReplyEmailRequest(email_id=email_id, body=body, request_id=request_id))
+        ).email
+        self.ledger.accepted[request_id] = email.id
+        return email
+
+    async def ingest(self, number: str, sender: str = "p@out.test", *, node: Node | None = None) -> mail_pb2.Email:
+        """Takes in a mail that bears this number."""
+        raw = (
+            f"From: {sender}\r\nTo: box@faults.test\r\nSubject: {number}\r\n"
+            f"Message-ID: <{number}@out.test>\r\n\r\nhello {number}\r\n"
+        ).encode()
+        request = pb.IngestEmailRequest(mailbox_email="box@faults.test", raw=raw, envelope_from=sender)
+        email = (await self.call("IngestEmail", request, node=node)).email
+        self.ledger.ingested[number] = email.id
+        return email
+
+    async def decide(
+        self,
+        verb: str,
+        mails: Sequence[tuple[str, str]],
+        request_id: str,
+        *,
+        node: Node | None = None,
+    ) -> list[pb.DecisionOutcome]:
+        """Approves or rejects mails, repeated until nothing about the outcome is for now; notes what was done.
+
+        Args:
+            verb: `Approve` or `Reject`.
+            mails: Id and content hash of each.
+            request_id: Makes it repeatable.
+            node: Who is asked.
+        """
+        kind = pb.ApproveEmailsRequest if verb == "Approve" else pb.RejectEmailsRequest
+        request = kind(
+            emails=[pb.EmailDecision(email_id=each, content_sha256=sha) for each, sha in mails],
+            reason="because", request_id=request_id,
+        )  # fmt: skip
+        while True:
+            reply = await self.call(f"{verb}Emails", request, who="overseer", node=node)
+            if not any(each.refusal.reason in _REFUSED_FOR_NOW for each in reply.outcomes):
+                break
+        for (email_id, sha), outcome in zip(mails, reply.outcomes, strict=True):
+            if outcome.WhichOneof("result") == "email":
+                if verb == "Approve":
+                    self.ledger.approved[email_id, sha] += 1
+                else:
+                    self.ledger.rejected.add(email_id)
+        return list(reply.outcomes)
+
+    async def cancel(self, request_id: str, email_id: str, *, node: Node | None = None) -> str:
+        """Cancels a mail; returns the state it came to, or the reason why not."""
+        try:
+            email = await self.call("CancelEmail", pb.CancelEmailRequest(id=email_id, request_id=request_id), node=node)
+        except grpc.aio.AioRpcError as error:
+            return str(error.details())
+        if email.state == mail_pb2.EMAIL_STATE_CANCELLED:
+            self.ledger.cancelled.add(email_id)
+        return mail_pb2.EmailState.Name(email.state).removeprefix("EMAIL_STATE_").lower()
+
+    async def note_gaps(self) -> None:
+        """Notes the hand-overs that have a dot mark on disk and no outcome."""
+        found = await self.database.find(
+            "emails",
+            {"account": ACCOUNT, "state": "sending"},
+            projection={"headers.message_id": 1, "recipients": 1, "policy": 1},
+        )
+        for email in found:
+            for each in email["recipients"]:
+                if each["dot"] and each["state"] == "pending" and email["policy"] == "retry":
+                    self.ledger.gaps[email["headers"]["message_id"], each["address"]] += 1
+
+    async def settled(self, within_s: float = _SETTLES_WITHIN_S) -> None:
+        """Waits until no mail is on its way."""
+        await self.until(self._nothing_under_way, within_s)
+
+    async def _nothing_under_way(self) -> bool:
+        for state in ("queued", "sending"):
+            where = {"account": ACCOUNT, "state": state}
+            if await self.database.find("emails", where, projection={"_id": 1}, limit=1):
+                return False
+        return True
+
+    async def until(self, holds: Callable[[], Awaitable[bool]], within_s: float = 20.0) -> None:
+        """Polls until something holds; when it does not, the service's log tells more."""
+        deadline = time.monotonic() + within_s
+        while not await holds():
+            if time.monotonic() > deadline:
+                log = self.folder / "log"
+                raise AssertionError(f"it never came true; {log.read_text()[-3000:] if log.exists() else ''}")
+            await asyncio.sleep(0.02)
+
+
+def dice_for(name: str, seed: int) -> random.Random:
+    """Chances that are the same for the same seed; the seed is printed."""
+    print(f"{name}: seed {seed}")
+    return random.Random(f"{name} {seed}")
+
+
+@asynccontextmanager
+async def world_on(forge: Forge, uri: str, **more: Any) -> AsyncIterator[World]:
+    """A world on a database of its own."""
+    script = more.pop("script", None)
+    direct = more.pop("direct_uri", "")
+    async with Peer(script) if script else Peer() as peer:
+        world = World(forge, uri, peer, new_id("faults")[:38].lower(), direct_uri=direct)
+        try:
+            await world.open(**more)
+            yield world
+        finally:
+            await world.close()
+
+
+@asynccontextmanager
+async def own_engine(folder: Path) -> AsyncIterator[str]:
+    """An engine for fault tests, the faster one where there is one."""
+    async with engine_on(folder, best_engine()) as uri:
+        yield uri
