@@ -40,6 +40,9 @@ demo: .venv/.run ## show the whole of it against a service that runs
 test: .venv/.dev ## run the tests; FILTER=name picks, ARGS=… goes to pytest
 	@exec $(BIN)/python -m pytest $(if $(FILTER),-k '$(FILTER)') $(ARGS)
 
+faults: .venv/.dev ## kill, cut and misbehave at length, and print what was counted (bounded: about half an hour)
+	@FAULTS=full exec $(BIN)/python -m pytest tests/faults $(if $(FILTER),-k '$(FILTER)') $(ARGS)
+
 check: lint type imports contract ## everything that is fast: lint, types, rooms, contract
 
 lint: .venv/.dev ## ruff: rules and format
@@ -73,4 +76,4 @@ engine: ## build the faster embedded engine into .engine, with cargo
 clean: ## remove what was made here; data stay
 	rm -rf .venv build .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info service/*.egg-info
 
-.PHONY: help run demo test check lint format type imports protos contract bench engine clean
+.PHONY: help run demo test faults check lint format type imports protos contract bench engine clean

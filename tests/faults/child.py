@@ -10,6 +10,7 @@ itself, and, where a test asks for it, one planted fault.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
 import json
 import logging
@@ -83,9 +84,10 @@ def main() -> None:
 
     def reap(*_: object) -> None:
         for pid in list(children):
-            if os.waitpid(pid, os.WNOHANG)[0]:
-                children.discard(pid)
-                os.write(1, json.dumps({"ended": pid}).encode() + b"\n")
+            with contextlib.suppress(ChildProcessError):  # another signal came meanwhile, and its handler was first
+                if os.waitpid(pid, os.WNOHANG)[0]:
+                    children.discard(pid)
+                    os.write(1, json.dumps({"ended": pid}).encode() + b"\n")
 
     signal.signal(signal.SIGCHLD, reap)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -100,7 +102,7 @@ def main() -> None:
                 child(spec, socket)
                 code = 0
             except BaseException:
-                logging.exception("the service ended")
+                logging.getLogger("faults").exception("the service ended")
             finally:
                 os._exit(code)
         children.add(pid)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import random
 import time
-from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -13,7 +12,7 @@ import pytest
 from tests.faults.world import Forge, best_engine, own_engine
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable, Iterator
 
 FULL = os.environ.get("FAULTS") == "full"
 SEED = int(os.environ.get("FAULTS_SEED") or random.SystemRandom().randrange(1_000_000))
@@ -71,7 +70,7 @@ class Row:
 
 @pytest.fixture
 def table() -> Callable[[str], object]:
-    """Notes a run for the table: `with table("kills of the service") as row: row.count = "300"`."""
+    """A context that notes a run for the table; its row takes the count."""
 
     @contextmanager
     def noting(run: str) -> Iterator[Row]:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import grpc
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
-from grpc_status.rpc_status import from_call
 from google.rpc.error_details_pb2 import ErrorInfo
+from grpc_status.rpc_status import from_call
 from tests.faults.invariants import problems_of
 from tests.faults.world import ACCOUNT, GATED, dice_for, world_on
 

@@ -58,6 +58,12 @@ async def handed_over_slowly(world: World) -> None:
     await asyncio.gather(*(world.send(f"m{n}", to=f"p{n}@out.test") for n in range(6)))
 
 
+async def handed_over_one_by_one(world: World) -> None:
+    """The same, the mails coming one after the other, so that both services have some."""
+    for number in range(12):
+        await world.send(f"m{number}", to=f"p{number}@out.test")
+
+
 async def cancelled_under_way(world: World) -> None:
     """Somebody cancels while the mail is being handed over."""
     mail = await world.send("one")
@@ -156,7 +162,7 @@ Scenario = tuple["Callable[[World], Awaitable[None]]", dict[str, Any]]
 _TWO: dict[str, Any] = {"count": 2}
 SCENARIOS: dict[str, Scenario] = {
     "no_dot_mark": (killed_behind_the_dot, {"script": slow_dot}),
-    "lease_by_local_clock": (handed_over_slowly, {"script": slow_dot, "faulty": 1, **_TWO}),
+    "lease_by_local_clock": (handed_over_one_by_one, {"script": slow_dot, "faulty": 1, **_TWO}),
     "leases_ignored": (handed_over_slowly, {"script": slow_rcpt, **_TWO}),
     "dot_mark_without_fence": (cancelled_under_way, {"script": slow_rcpt}),
     "cancel_without_fence": (cancelled_under_way, {"script": slow_dot}),

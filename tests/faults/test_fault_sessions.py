@@ -111,44 +111,34 @@ async def test_sessions_out(
 _RAW = b"From: p@out.test\r\nTo: box@faults.test\r\nSubject: %s\r\nMessage-ID: <%s@out.test>\r\n\r\n%s\r\n.\r\n"
 _LINES = (b"EHLO peer\r\n", b"MAIL FROM:<p@out.test>\r\n", b"RCPT TO:<box@faults.test>\r\n", b"DATA\r\n")
 _AT = ("connected", "ehlo", "mail", "rcpt", "data", "content", "dot", "answered")
+_JUNK, _HUGE = bytes(range(256)) + b"\r\n", b"NOOP " + b"x" * 200_000 + b"\r\n"
 _HOW = ("closes", "resets", "sends junk", "sends a huge line", "sends all at once", "says it twice")
 
 
 async def misbehave(port: int, name: str, at: str, how: str) -> bool:
     """One session that breaks off somewhere; returns whether it was answered that the mail was taken."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    text = name.encode()
-    raw = _RAW % (text, text, text)
+    raw = _RAW % ((name.encode(),) * 3)
     whole = raw if at in ("dot", "answered") else raw[: len(raw) // 2] if at == "content" else b""
-    lines = [*_LINES, whole]
-    upto = min(_AT.index(at), 5)
+    reached = min(_AT.index(at), len(_LINES) + 1)
+    lines = [*_LINES, whole][:reached]
     try:
+        await reader.readline()
         if how == "sends all at once":
-            await reader.readline()
-            writer.write(b"".join(lines[:upto]))
-            await writer.drain()
+            writer.write(b"".join(lines))
         else:
-            await reader.readline()
-            for line in lines[:upto]:
+            for line in lines:
                 writer.write(line)
-                await writer.drain()
-                if line in _LINES:
-                    while (said := await reader.readline())[3:4] == b"-":
-                        pass
-                    if how == "says it twice" and line in _LINES[:2]:
-                        writer.write(line)
-                        while (said := await reader.readline())[3:4] == b"-":
-                            pass
-                    if not said:
-                        return False
-        if how == "sends junk" and upto < 4:
-            writer.write(bytes(range(256)) + b"\r\n")
-        if how == "sends a huge line" and upto < 4:
-            writer.write(b"NOOP " + b"x" * 200_000 + b"\r\n")
+                again = line if how == "says it twice" and line in _LINES[:2] else b""
+                if line in _LINES and not (
+                    await _answered(reader) and (not again or await _say(reader, writer, again))
+                ):
+                    return False
+        if reached < len(_LINES):
+            writer.write({"sends junk": _JUNK, "sends a huge line": _HUGE}.get(how, b""))
         await writer.drain()
         if at == "answered" and how != "sends all at once":
-            answer = await asyncio.wait_for(reader.readline(), 20)
-            return answer.startswith(b"250")
+            return (await asyncio.wait_for(reader.readline(), 20)).startswith(b"250")
         if how == "resets":
             writer.transport.abort()
     except (ConnectionError, asyncio.LimitOverrunError, ValueError):
@@ -156,6 +146,18 @@ async def misbehave(port: int, name: str, at: str, how: str) -> bool:
     finally:
         writer.close()
     return False
+
+
+async def _answered(reader: asyncio.StreamReader) -> bool:
+    """Reads one answer; returns whether there was one."""
+    while (said := await reader.readline())[3:4] == b"-":
+        pass
+    return bool(said)
+
+
+async def _say(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, line: bytes) -> bool:
+    writer.write(line)
+    return await _answered(reader)
 
 
 async def test_sessions_in(

@@ -127,11 +127,9 @@ async def test_death_at_every_step(
         async def lane() -> None:
             nonlocal crashes
             async with world_on(forge, fault_uri, script=script, crashing=True) as world:
-                done = 0
-                for number, (when, step) in numbered:
+                for done, (number, (when, step)) in enumerate(numbered, 1):
                     crashed, _ = await one(world, call, f"{call}-{number}", when, step)
                     crashes += crashed
-                    done += 1
                     row.progress(f"{number} of {len(picked)}")
                     if done % 5 == 0:
                         assert [] == await problems_of(world, stream=False), (when, step, learnt)
