@@ -119,11 +119,11 @@ class Forge:
         while line := await self._process.stdout.readline():
             row = json.loads(line)
             if "forked" in row:
-                self._waiting.setdefault(row["forked"], asyncio.get_running_loop().create_future())
+                # A new one each time: the system gives the ids of the dead out again.
+                self._waiting[row["forked"]] = asyncio.get_running_loop().create_future()
                 self._forked.put_nowait(row["forked"])
             else:
-                ended = self._waiting.setdefault(row["ended"], asyncio.get_running_loop().create_future())
-                ended.set_result(None)
+                self._waiting[row["ended"]].set_result(None)
 
     async def _greeted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if line := await reader.readline():
@@ -148,6 +148,12 @@ class Forge:
         row, reader, writer = hello.result()
         del self._hellos[pid]
         return pid, row, reader, writer
+
+    def kill(self, pid: int) -> None:
+        """Kill -9, unless it has ended already: its id may be another's by now."""
+        if not self._waiting[pid].done():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
     async def ended(self, pid: int) -> None:
         """Waits until the process is gone and reaped: a neighbour would take a zombie for alive."""
@@ -176,8 +182,7 @@ class Node:
 
     async def kill(self) -> None:
         """Kill -9, unless it killed itself already."""
-        with suppress(ProcessLookupError):
-            os.kill(self.pid, signal.SIGKILL)
+        self._world.forge.kill(self.pid)
         await self.died()
 
     async def died(self) -> None:
