@@ -34,10 +34,11 @@ from multimail_server.mail.listener import Listener
 from multimail_server.mail.mailboxes import MailboxStore
 from multimail_server.mail.outbox import Outbox
 from multimail_server.mail.servicer import MailServicer
-from multimail_server.mail.store import WITHOUT_CONTENT, MailStore
+from multimail_server.mail.store import MailStore
 from multimail_server.mail.suppressions import SuppressionStore
 from multimail_server.mail.tags import KEY_BYTES as TAG_KEY_BYTES
 from multimail_server.mail.tags import Tags
+from multimail_server.mail.views import WITHOUT_CONTENT, MailViews
 from multimail_server.notifications.feed import Feed
 from multimail_server.notifications.store import NotificationStore
 from multimail_server.rpc.admission import Admission
@@ -224,9 +225,10 @@ class _Parts:
             thread_per_hour=settings.thread_sends_per_hour,
             pair_per_hour=settings.pair_sends_per_hour,
         )
+        views = MailViews(database, reader, files)
         mail = MailStore(
             database,
-            reader,
+            views,
             self.committer,
             files=files,
             bounds=bounds,
@@ -258,6 +260,7 @@ class _Parts:
         self.mail_servicer = MailServicer(
             mailboxes=mailboxes,
             mail=mail,
+            views=views,
             suppressions=suppressions,
             contacts=contacts,
             interactions=interactions,

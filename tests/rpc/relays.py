@@ -226,12 +226,15 @@ async def make_due(account: Account, email_id: str) -> None:
     await account.running.database.update_one("emails", {"_id": email_id}, {"$set": {"due_at": now}})
 
 
-async def arrive(account: Account, to: str, message: EmailMessage | bytes, sender: str = "p@out.test") -> None:
+async def arrive(
+    account: Account, to: str | list[str], message: EmailMessage | bytes, sender: str = "p@out.test"
+) -> None:
     """Delivers a mail by SMTP to the service's listener."""
     raw = message if isinstance(message, bytes) else message.as_bytes()
     async with aiosmtplib.SMTP(hostname="127.0.0.1", port=account.running.smtp_port) as client:
         await client.mail(sender)
-        await client.rcpt(to)
+        for recipient in [to] if isinstance(to, str) else to:
+            await client.rcpt(recipient)
         await client.data(raw)
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from multimail_server.mail.mailboxes import MailboxStore
     from multimail_server.mail.outbox import Outbox
     from multimail_server.mail.store import MailStore
+    from multimail_server.mail.views import MailViews
     from multimail_server.storage.documents import Document
     from multimail_server.storage.operation import Request
 
@@ -32,6 +33,7 @@ class DecisionCalls:
 
     _mailboxes: MailboxStore
     _mail: MailStore
+    _views: MailViews
     _contacts: ContactStore
     _interactions: Interactions
     _outbox: Outbox
@@ -46,7 +48,7 @@ class DecisionCalls:
         mailbox = ""
         if request.WhichOneof("mailbox"):
             mailbox = (await self._mailboxes.get(account, requests.mailbox_need(request, "mailbox")))["_id"]
-        found = await self._mail.list_held(account, mailbox=mailbox, after=page.position, limit=page.size + 1)
+        found = await self._views.list_held(account, mailbox=mailbox, after=page.position, limit=page.size + 1)
         people = await asyncio.gather(*(self._people(account, email) for email in found))
         rows = list(zip(found, people, strict=True))
         emails, token = page.fill(

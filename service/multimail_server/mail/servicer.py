@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from multimail_server.mail.store import MailStore
     from multimail_server.mail.suppressions import SuppressionStore
     from multimail_server.mail.tags import Tags
+    from multimail_server.mail.views import MailViews
     from multimail_server.notifications.feed import Feed
     from multimail_server.notifications.store import NotificationStore
 
@@ -41,6 +42,7 @@ class MailServicer(DecisionCalls, NotificationCalls, mail_service_pb2_grpc.MailS
         *,
         mailboxes: MailboxStore,
         mail: MailStore,
+        views: MailViews,
         suppressions: SuppressionStore,
         contacts: ContactStore,
         interactions: Interactions,
@@ -53,6 +55,7 @@ class MailServicer(DecisionCalls, NotificationCalls, mail_service_pb2_grpc.MailS
     ) -> None:
         self._mailboxes = mailboxes
         self._mail = mail
+        self._views = views
         self._suppressions = suppressions
         self._contacts = contacts
         self._interactions = interactions
@@ -262,7 +265,7 @@ class MailServicer(DecisionCalls, NotificationCalls, mail_service_pb2_grpc.MailS
 
     async def GetEmail(self, request: mail_service_pb2.GetEmailRequest, context: object) -> mail_pb2.Email:
         """Reads one mail, and records the first read of an inbound one."""
-        email = await self._mail.get_with_content(current_caller().account, request.id, hidden_too=_oversees())
+        email = await self._views.get_with_content(current_caller().account, request.id, hidden_too=_oversees())
         if email["direction"] == "inbound" and email["read_at"] is None and not email["hidden"]:
             read = await self._mail.mark_read(changing("GetEmail", request, ""), request.id)
             email = email | {"read_at": read["read_at"]}
@@ -273,7 +276,7 @@ class MailServicer(DecisionCalls, NotificationCalls, mail_service_pb2_grpc.MailS
     ) -> mail_service_pb2.GetAttachmentResponse:
         """Reads one file of a mail."""
         account = current_caller().account
-        row, data = await self._mail.attachment(account, request.email_id, request.index, hidden_too=_oversees())
+        row, data = await self._views.attachment(account, request.email_id, request.index, hidden_too=_oversees())
         return mail_service_pb2.GetAttachmentResponse(attachment=convert.attachment_to_proto(row), content=data)
 
     async def ListEmails(
@@ -294,7 +297,9 @@ class MailServicer(DecisionCalls, NotificationCalls, mail_service_pb2_grpc.MailS
             rest["state"] = {"$in": [convert.STATE_NAMES.get(state, "") for state in request.states]}
         if request.unread:
             rest |= {"direction": {"$in": ["inbound"], **_eq(rest.get("direction"))}, "read_at": None}
-        found = await self._mail.list_emails(account, equal=equal, rest=rest, before=page.position, limit=page.size + 1)
+        found = await self._views.list_emails(
+            account, equal=equal, rest=rest, before=page.position, limit=page.size + 1
+        )
         emails, token = page.fill(found, convert.email_to_proto, lambda each: [each["at"], each["_id"]])
         return mail_service_pb2.ListEmailsResponse(emails=emails, next_page_token=token)
 
@@ -306,7 +311,7 @@ class MailServicer(DecisionCalls, NotificationCalls, mail_service_pb2_grpc.MailS
         page = self._tokens.open_page(account, request)
         equal = await self._parties(account, request, mailbox_field="mailboxes")
         after = page.position[0] if page.position else ""
-        found = await self._mail.list_threads(
+        found = await self._views.list_threads(
             account,
             equal=equal,
             awaiting_before=requests.moment_of(request, "awaiting_reply_before")
@@ -323,7 +328,7 @@ class MailServicer(DecisionCalls, NotificationCalls, mail_service_pb2_grpc.MailS
         self, request: mail_service_pb2.GetThreadRequest, context: object
     ) -> mail_service_pb2.GetThreadResponse:
         """Reads one conversation."""
-        thread, emails = await self._mail.get_thread(current_caller().account, request.id)
+        thread, emails = await self._views.get_thread(current_caller().account, request.id)
         return mail_service_pb2.GetThreadResponse(
             thread=convert.thread_to_proto(thread), emails=[convert.email_to_proto(each) for each in emails]
         )

@@ -1,4 +1,4 @@
-"""Mails and threads in the database: each change as one operation, each read as one query."""
+"""Mails and threads as they change: each change is one operation."""
 
 from __future__ import annotations
 
@@ -10,18 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 from multimail_server import errors
 from multimail_server.aip.address import parse_address
-from multimail_server.contacts.contact import NEVER
 from multimail_server.mail import accepting, arriving, oversight, reporting, waiting
 from multimail_server.mail.content import Content
 from multimail_server.mail.email import Letter
 from multimail_server.mail.guard import Guard, dedupe_mark
-from multimail_server.mail.mime import file_in, parse_mail
+from multimail_server.mail.mime import parse_mail
 from multimail_server.mail.removal import removal, removal_id
 from multimail_server.storage.documents import Need
-from multimail_server.storage.newest import newest_first
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from datetime import datetime
 
     from multimail_server.errors import DomainError
@@ -29,16 +27,13 @@ if TYPE_CHECKING:
     from multimail_server.mail.content import File
     from multimail_server.mail.events import Event
     from multimail_server.mail.tags import Tag
+    from multimail_server.mail.views import MailViews
     from multimail_server.storage.commit import Committer
     from multimail_server.storage.documents import Draft
     from multimail_server.storage.files import Files
     from multimail_server.storage.mongo import Database, Document
     from multimail_server.storage.operation import Request
-    from multimail_server.storage.reads import Reader
 
-# What lists and look-ups of many leave out.
-WITHOUT_CONTENT = {"body": 0, "raw": 0}
-THREAD_EMAILS = 100
 NO_GUARD = Guard()
 _NOTHING = Letter("", Content(""))
 _UNATTACHED_FOR = timedelta(days=1)
@@ -67,13 +62,13 @@ class Message:
 
 
 class MailStore:
-    """Reads and changes mails and threads.
+    """Changes mails and threads.
 
     A mail, its thread and the logs of its people change in one step, or not at all.
 
     Args:
         database: The database.
-        reader: Shares look-ups.
+        views: Finds mails.
         committer: Runs the operations.
         files: The files of mails.
         bounds: Bounds on conversations.
@@ -84,7 +79,7 @@ class MailStore:
     def __init__(
         self,
         database: Database,
-        reader: Reader,
+        views: MailViews,
         committer: Committer,
         *,
         files: Files,
@@ -93,7 +88,7 @@ class MailStore:
         new_id: Callable[[str], str],
     ) -> None:
         self._database = database
-        self._reader = reader
+        self._views = views
         self._committer = committer
         self._files = files
         self._bounds = bounds
@@ -157,7 +152,7 @@ class MailStore:
         self, request: Request, email_id: str, message: Message, *, subject: str | None, to_all: bool
     ) -> Document:
         """Accepts an answer to a mail, to its author, or when it was ours to its recipients again."""
-        parent = await self.get(request.account, email_id)
+        parent = await self._views.get(request.account, email_id)
         if parent["hidden"]:
             raise errors.not_found("email")
         first = parent["headers"]["subject"]
@@ -261,55 +256,6 @@ class MailStore:
 
         return await self._committer.run(request.operation([need], rule, again))
 
-    async def attachment(self, account: str, email_id: str, index: int, *, hidden_too: bool) -> tuple[Document, bytes]:
-        """One file of a mail and what is known of it, or EMAIL_NOT_FOUND, or ATTACHMENT_NOT_FOUND."""
-        email = await self.get(account, email_id, hidden_too=hidden_too)
-        if not 0 <= index < len(email["attachments"]):
-            raise errors.not_found("attachment")
-        row = email["attachments"][index]
-        if email["direction"] == "outbound":
-            data = await self._files.read(row["file"])
-        else:
-            found = await self._database.find("emails", {"_id": email_id, "account": account}, projection={"raw": 1})
-            raw = found[0]["raw"] if found else None
-            data = await asyncio.to_thread(file_in, raw, index) if raw else None
-        if data is None:
-            raise errors.not_found("attachment")
-        return row, data
-
-    async def get(self, account: str, identifier: str, *, hidden_too: bool = True) -> Document:
-        """The mail without its content, or EMAIL_NOT_FOUND; `hidden_too` for mail that waits for a person."""
-        found = await self._reader.one(account, "emails", "_id", identifier)
-        if found is None or (found["hidden"] and not hidden_too):
-            raise errors.not_found("email")
-        return found
-
-    async def get_with_content(self, account: str, identifier: str, *, hidden_too: bool) -> Document:
-        """The mail with its bodies, or EMAIL_NOT_FOUND."""
-        found = await self._database.find("emails", {"_id": identifier, "account": account}, projection={"raw": 0})
-        if not found or (found[0]["hidden"] and not hidden_too):
-            raise errors.not_found("email")
-        return found[0]
-
-    async def list_held(self, account: str, *, mailbox: str, after: Sequence[Any] | None, limit: int) -> list[Document]:
-        """Mails that wait for a person, with their content, oldest first, those behind the position `[at, _id]`."""
-        behind: dict[str, Any] = {}
-        first: dict[str, Any] = {"account": account, "state": "held"}
-        if after:
-            at, identifier = after
-            first["at"] = {"$gte": at}
-            behind = {"$or": [{"at": {"$gt": at}}, {"_id": {"$gt": identifier}}]}
-        return await self._database.aggregate(
-            "emails",
-            [
-                {"$match": first},
-                {"$match": behind | ({"mailbox": mailbox} if mailbox else {})},
-                {"$sort": {"at": 1, "_id": 1}},
-                {"$limit": limit},
-                {"$project": {"raw": 0}},
-            ],
-        )
-
     async def mark_read(self, request: Request, identifier: str) -> Document:
         """Records an agent's first read of an inbound mail, and returns the mail without its content."""
 
@@ -327,80 +273,6 @@ class MailStore:
 
         need = Need("emails", "_id", (identifier,))
         return await self._committer.run(request.operation([need], rule, lambda draft, _: rule(draft)))
-
-    async def list_emails(
-        self,
-        account: str,
-        *,
-        equal: Mapping[str, Any],
-        rest: Mapping[str, Any],
-        before: Sequence[Any] | None,
-        limit: int,
-    ) -> list[Document]:
-        """Mails, newest first, without content.
-
-        Args:
-            account: Whose.
-            equal: Any of `people`, `thread`, `mailbox`, `state`; one of them leads the query.
-            rest: Other conditions.
-            before: Position behind which to go on, `[at, _id]`.
-            limit: At most so many.
-        """
-        conditions = dict(equal)
-        leading = next((name for name in ("thread", "people", "mailbox", "state") if name in conditions), None)
-        first = {"account": account} | ({leading: conditions.pop(leading)} if leading else {})
-        return await newest_first(
-            self._database, "emails", first, {**rest, **conditions}, before, limit, WITHOUT_CONTENT
-        )
-
-    async def get_thread(self, account: str, identifier: str) -> tuple[Document, list[Document]]:
-        """The thread and its newest mails, oldest of them first, or THREAD_NOT_FOUND."""
-        found = await self._reader.one(account, "threads", "_id", identifier)
-        if found is None:
-            raise errors.not_found("thread")
-        emails = await self.list_emails(
-            account, equal={"thread": identifier}, rest={"hidden": False}, before=None, limit=THREAD_EMAILS
-        )
-        return found, emails[::-1]
-
-    async def list_threads(
-        self,
-        account: str,
-        *,
-        equal: Mapping[str, Any],
-        awaiting_before: datetime | None,
-        unanswered: bool,
-        after: str,
-        limit: int,
-    ) -> list[Document]:
-        """Threads in order of id, those behind the id `after`.
-
-        Args:
-            account: Whose.
-            equal: Any of `people`, `mailboxes`.
-            awaiting_before: Only those in which we have waited for an answer since before this time.
-            unanswered: Only those in which somebody waits for our answer.
-            after: The id behind which to go on; may be empty.
-            limit: At most so many.
-        """
-        conditions = dict(equal)
-        spans: dict[str, Any] = {}
-        if awaiting_before is not None:
-            spans["awaiting_since"] = {"$lt": awaiting_before, "$gt": NEVER}
-        if unanswered:
-            spans["unanswered_since"] = {"$gt": NEVER}
-        leading = next(iter(conditions or spans), "_id")
-        first = conditions if leading in conditions else spans
-        lead = {leading: first.pop(leading)} if first else {}
-        return await self._database.aggregate(
-            "threads",
-            [
-                {"$match": {"account": account, **lead}},
-                {"$match": conditions | spans | {"_id": {"$gt": after}}},
-                {"$sort": {"_id": 1}},
-                {"$limit": limit},
-            ],
-        )
 
 
 def _unnamed(email: Document) -> Document:

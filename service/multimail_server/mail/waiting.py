@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from multimail_server import errors
 from multimail_server.aip.address import parse_address
 from multimail_server.contacts import contact as contact_rules
+from multimail_server.contacts.store import need_adoption
 from multimail_server.errors import DomainError, Reason
 from multimail_server.mail import email as email_rules
 from multimail_server.mail import guard as guard_rules
@@ -45,7 +46,7 @@ def _seen(draft: Draft, email_id: str) -> Document:
     if email["direction"] == "inbound" and email["state"] == "held":
         key = email_rules.key_of(email["headers"]["from"])
         needs += [Need("contacts", "email_keys", (key,)), Need("emails", "_id", (email["parent"],))]
-        needs.append(Need("jobs", "_id", (f"adopt/{draft.account}/{key}",)))
+        needs.append(need_adoption(draft.account, key))
     draft.see(needs)
     return email
 
