@@ -1906,7 +1906,9 @@ class WatchNotificationsResponse(_message.Message):
     """The number up to which everything that passes the filters was sent: where to take the stream up again."""
     @_builtins.property
     def notification(self) -> _mail_pb2.Notification:
-        """What happened; absent when the response only says how far the stream is, which it does when much was filtered out."""
+        """What happened; absent when the response only says how far the stream is: first of all under `only_new`, and when
+        much was filtered out.
+        """
 
     def __init__(
         self,
