@@ -82,10 +82,12 @@ async def refusal(call: Awaitable[Any]) -> Refused:
     raise AssertionError(message)
 
 
-async def until(probe: Callable[[], Awaitable[Any]], timeout_s: float = 10) -> Any:
-    """The first true answer of a probe that is asked again and again."""
+async def until(
+    probe: Callable[[], Awaitable[Any]], timeout_s: float = 10, *, holds: Callable[[Any], bool] = bool
+) -> Any:
+    """The first answer that is true, or holds, of a probe that is asked again and again."""
     async with asyncio.timeout(timeout_s):
-        while not (found := await probe()):  # noqa: ASYNC110  the other side is a server, it sets no event of ours
+        while not holds(found := await probe()):  # noqa: ASYNC110  the other side is a server, it sets no event of ours
             await asyncio.sleep(0.02)
     return found
 
@@ -112,8 +114,9 @@ async def made(account: Account, name: str = "box", **rules: Any) -> str:
 
 
 def mail_to(box: str, *to: str, **more: Any) -> pb.SendEmailRequest:
-    """The request to send a short mail from a mailbox."""
-    return pb.SendEmailRequest(from_mailbox_email=box, to=to, **{"subject": "s", "body": "b"} | more)
+    """The request to send a short mail from a mailbox, with a text unless it is given one."""
+    text = {} if more.keys() & {"body", "html_body", "markdown_body"} else {"body": "b"}
+    return pb.SendEmailRequest(from_mailbox_email=box, to=to, **{"subject": "s"} | text | more)
 
 
 async def sent(mail: Any, box: str, *to: str, **more: Any) -> mail_pb2.Email:
@@ -156,5 +159,12 @@ async def settled(mail: Any, email_id: str) -> mail_pb2.Email:
         found = await mail.GetEmail(pb.GetEmailRequest(id=email_id))
         return found if state_of(found) not in ("queued", "sending", "held", "scheduled") else None
 
-    found: mail_pb2.Email = await until(look)
+    found: mail_pb2.Email = await until(look, 20)
     return found
+
+
+async def delivered(mail: Any, box: str, *to: str, **more: Any) -> mail_pb2.Email:
+    """A mail that was handed over to everyone, with its bodies."""
+    done = await settled(mail, (await sent(mail, box, *to, **more)).id)
+    assert state_of(done) == "sent", done.recipients
+    return done

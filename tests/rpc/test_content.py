@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import grpc
 import pytest
-from tests.rpc.calls import Bound, refusal, stubs, until
+from tests.rpc.calls import Bound, delivered, made, refusal, settled, stubs, until
 from tests.rpc.relays import Peer, make_due, serving
 
 from multimail.v1 import contact_service_pb2 as contact_pb
@@ -24,31 +24,7 @@ if TYPE_CHECKING:
 
     from tests.conftest import Account
 
-IN_FLIGHT = (mail_pb.EMAIL_STATE_QUEUED, mail_pb.EMAIL_STATE_SENDING)
 MIB = 1 << 20
-
-
-async def box_of(mail: Any, account: Account, name: str = "box", **more: Any) -> str:
-    """A new mailbox's address."""
-    return (await mail.CreateMailbox(pb.CreateMailboxRequest(email=account.mailbox(name), **more))).email
-
-
-async def settled(mail: Any, email_id: str) -> mail_pb.Email:
-    """The mail when it came to its end."""
-
-    async def look() -> mail_pb.Email | None:
-        found = await mail.GetEmail(pb.GetEmailRequest(id=email_id))
-        return None if found.state in IN_FLIGHT else found
-
-    return await until(look, 20)
-
-
-async def sent(mail: Any, box: str, to: str, **more: Any) -> mail_pb.Email:
-    """A mail that was handed over, with its bodies."""
-    made = (await mail.SendEmail(pb.SendEmailRequest(from_mailbox_email=box, to=[to], subject="s", **more))).email
-    done = await settled(mail, made.id)
-    assert mail_pb.EMAIL_STATE_SENT == done.state, done.recipients
-    return done
 
 
 async def arrived(mail: Any, box: str) -> mail_pb.Email:
@@ -77,7 +53,7 @@ async def on_the_wire(relayed: tuple[Account, Peer], name: str, **more: Any) -> 
     """What a peer gets of a mail, read as a mail."""
     account, peer = relayed
     async with stubs(account) as (_, mail):
-        await sent(mail, await box_of(mail, account, name, display_name="Zoë"), f"{name}@x.test", **more)
+        await delivered(mail, await made(account, name, display_name="Zoë"), f"{name}@x.test", **more)
     data = peer.of(f"{name}@x.test")[0].data
     return message_from_bytes(data.replace(b"\r\n", b"\n"), policy=policy.default)
 
@@ -85,8 +61,8 @@ async def on_the_wire(relayed: tuple[Account, Peer], name: str, **more: Any) -> 
 async def test_copies_and_answers_elsewhere(account: Account) -> None:
     """Cc and Reply-To arrive, Bcc gets the mail and stands nowhere; an answer goes to Reply-To, or to all."""
     async with stubs(account) as (_, mail):
-        one, two, three, four = [await box_of(mail, account, name) for name in ("one", "two", "three", "four")]
-        email = await sent(mail, one, two, cc=[three], bcc=[four], reply_to=["desk@x.test", "other@x.test"])
+        one, two, three, four = [await made(account, name) for name in ("one", "two", "three", "four")]
+        email = await delivered(mail, one, two, cc=[three], bcc=[four], reply_to=["desk@x.test", "other@x.test"])
         kinds = [mail_pb.RECIPIENT_KIND_TO, mail_pb.RECIPIENT_KIND_CC, mail_pb.RECIPIENT_KIND_BCC]
         assert ([two, three, four], kinds) == (
             [each.address for each in email.recipients], [each.kind for each in email.recipients],
@@ -107,7 +83,7 @@ async def test_copies_and_answers_elsewhere(account: Account) -> None:
 async def test_a_recipient_stands_once_and_there_are_fifty(account: Account) -> None:
     """An address in To may not stand in Cc or Bcc too, and all three hold fifty together."""
     async with stubs(account) as (_, mail):
-        box = await box_of(mail, account)
+        box = await made(account)
         assert ("cc[0]", "bcc[0]") == await refused_fields(mail, box, cc=["A@x.test"], bcc=["a@X.test"])
         many = [f"p{number}@x.test" for number in range(50)]
         assert ("to",) == await refused_fields(mail, box, bcc=many)
@@ -136,8 +112,10 @@ async def test_html_is_made_safe(account: Account, name: str) -> None:
     """What could harm a reader is not in what is kept nor in what arrives; what they should read is."""
     html = f"{HOSTILE[name]}<p>Dear <b>you</b></p>"
     async with stubs(account) as (_, mail):
-        box, there = await box_of(mail, account), await box_of(mail, account, "there")
-        email = await sent(mail, box, there, html_body=html if name != "broken" else f"<p>Dear <b>you</b></p>{html}")
+        box, there = await made(account), await made(account, "there")
+        email = await delivered(
+            mail, box, there, html_body=html if name != "broken" else f"<p>Dear <b>you</b></p>{html}"
+        )
         found = await arrived(mail, there)
     for shown in (email.html_body, found.html_body):
         assert [] == [each for each in FORBIDDEN if each in shown.lower()], shown
@@ -195,13 +173,13 @@ async def test_markdown_is_text_and_html(relayed: tuple[Account, Peer]) -> None:
 async def test_bodies_are_bounded(account: Account) -> None:
     """A body of 256 KiB is sent whole; one byte more, a NUL, or Markdown beside another body is refused."""
     async with stubs(account) as (_, mail):
-        box, there = await box_of(mail, account), await box_of(mail, account, "there")
+        box, there = await made(account), await made(account, "there")
         for field in ("body", "html_body", "markdown_body"):
             assert (field,) == await refused_fields(mail, box, **{field: "é" * (128 << 10) + "x"})
             assert (field,) == await refused_fields(mail, box, **{field: "a\0b"})
         assert ("markdown_body",) == await refused_fields(mail, box, markdown_body="x", html_body="x")
         whole = "é" * (128 << 10)
-        email = await sent(mail, box, there, body=whole)
+        email = await delivered(mail, box, there, body=whole)
         found = await arrived(mail, there)
         assert (whole, whole) == (email.body, found.body[: len(whole)])
 
@@ -218,8 +196,8 @@ async def test_ten_mebibytes_arrive_byte_by_byte(account: Account) -> None:
     address, options = f"127.0.0.1:{account.running.grpc_port}", [("grpc.max_receive_message_length", 16 * MIB)]
     async with grpc.aio.insecure_channel(address, options) as channel:
         mail = Bound(mail_service_pb2_grpc.MailServiceStub(channel), await account.key(), 40)
-        box, there = await box_of(mail, account), await box_of(mail, account, "there")
-        email = await sent(mail, box, there, markdown_body="*see*", attachments=files)
+        box, there = await made(account), await made(account, "there")
+        email = await delivered(mail, box, there, markdown_body="*see*", attachments=files)
         found = await arrived(mail, there)
         for each in (email, found):
             for number, (name, kind, content) in enumerate(expected):
@@ -239,7 +217,7 @@ async def test_files_are_bounded(account: Account) -> None:
     half = pb.OutgoingAttachment(filename="a.bin", content=bytes(5 * MIB))
     one = pb.OutgoingAttachment(filename="b.bin", content=b"x")
     async with stubs(account, timeout_s=40) as (_, mail):
-        box = await box_of(mail, account)
+        box = await made(account)
         assert ("attachments",) == await refused_fields(mail, box, attachments=[half, half, one])
         assert ("attachments",) == await refused_fields(mail, box, attachments=[one] * 101)
         for name in ("", "x" * 256, "../a", "a\\b", "a\nb", "a\u2028b"):
@@ -268,7 +246,7 @@ async def test_files_nobody_refers_to_go_after_a_day(account: Account) -> None:
     file = pb.OutgoingAttachment(filename="a.bin", content=b"x" * 100)
     database = account.running.database
     async with stubs(account) as (_, mail):
-        box = await box_of(mail, account)
+        box = await made(account)
         await mail.AddSuppression(pb.AddSuppressionRequest(address="no@x.test"))
         request = pb.SendEmailRequest(from_mailbox_email=box, to=["no@x.test"], attachments=[file])
         assert "SUPPRESSED" == (await refusal(mail.SendEmail(request))).reason
@@ -305,7 +283,7 @@ async def test_asking_first_keeps_no_file(account: Account) -> None:
     """With validate_only nothing is kept, files neither."""
     file = pb.OutgoingAttachment(filename="a.bin", content=b"x")
     async with stubs(account) as (_, mail):
-        box = await box_of(mail, account)
+        box = await made(account)
         request = pb.SendEmailRequest(from_mailbox_email=box, to=["a@x.test"], attachments=[file], validate_only=True)
         answer = (await mail.SendEmail(request)).email
         assert ("", 1) == (answer.id, len(answer.attachments))
@@ -316,9 +294,9 @@ async def test_erasure_removes_files(account: Account) -> None:
     """Erasing a person removes the files of mail that was theirs alone; those of mail shared with others stay."""
     file = pb.OutgoingAttachment(filename="a.bin", content=b"secret")
     async with stubs(account) as (contacts, mail):
-        box = await box_of(mail, account)
-        alone = await sent(mail, box, "gone@x.test", attachments=[file])
-        shared = await sent(mail, box, "gone@x.test", cc=["stays@x.test"], attachments=[file])
+        box = await made(account)
+        alone = await delivered(mail, box, "gone@x.test", attachments=[file])
+        shared = await delivered(mail, box, "gone@x.test", cc=["stays@x.test"], attachments=[file])
         await contacts.DeleteContact(contact_pb.DeleteContactRequest(email="gone@x.test"))
 
         async def gone() -> bool:
@@ -337,7 +315,7 @@ async def test_a_file_that_is_gone_fails_the_mail(engine_uri: str, tmp_path: Pat
         peer.say("RCPT", b"450 later\r\n")
         url = f"smtp://127.0.0.1:{peer.port}"
         async with serving(engine_uri, tmp_path, "lostfile", smtp_url=url) as account, stubs(account) as (_, mail):
-            box = await box_of(mail, account)
+            box = await made(account)
             file = pb.OutgoingAttachment(filename="a.bin", content=b"x")
             request = pb.SendEmailRequest(from_mailbox_email=box, to=["a@x.test"], attachments=[file])
             email = (await mail.SendEmail(request)).email
@@ -360,7 +338,7 @@ async def test_anothers_file_is_not_there(account: Account) -> None:
     other = type(account)(f"{account.name}other", account.running, account.commands)
     file = pb.OutgoingAttachment(filename="a.bin", content=b"x")
     async with stubs(account) as (_, mail), stubs(other) as (_, theirs):
-        email = await sent(theirs, await box_of(theirs, other), "a@x.test", attachments=[file])
+        email = await delivered(theirs, await made(other), "a@x.test", attachments=[file])
         words = {
             (refused.code, refused.reason, refused.message)
             for identifier in (email.id, "email_00000000000000000000000000")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
-from tests.rpc.calls import all_notifications, refusal, stubs, until
+from tests.rpc.calls import all_notifications, delivered, made, refusal, stubs
 from tests.rpc.relays import Peer, arrive, letter, serving
 
 from multimail.v1 import contact_service_pb2 as contact_pb
@@ -27,7 +27,6 @@ DELIVERED, BOUNCED, COMPLAINED, OPENED = (
     mail_pb.DeliveryEventType.Value(f"DELIVERY_EVENT_TYPE_{name}")
     for name in ("DELIVERED", "BOUNCED", "COMPLAINED", "OPENED")
 )
-IN_FLIGHT = (mail_pb.EMAIL_STATE_QUEUED, mail_pb.EMAIL_STATE_SENDING)
 
 
 def ago(minutes: float) -> Timestamp:
@@ -37,27 +36,9 @@ def ago(minutes: float) -> Timestamp:
     return made
 
 
-async def box_of(mail: Any, account: Account, name: str = "box", **more: Any) -> str:
-    """A new mailbox's address."""
-    return (await mail.CreateMailbox(pb.CreateMailboxRequest(email=account.mailbox(name), **more))).email
-
-
 async def get(mail: Any, email_id: str) -> mail_pb.Email:
     """The mail as it is."""
     return await mail.GetEmail(pb.GetEmailRequest(id=email_id))
-
-
-async def sent(mail: Any, box: str, *to: str, **more: Any) -> mail_pb.Email:
-    """A mail that was handed over."""
-    made = (await mail.SendEmail(pb.SendEmailRequest(from_mailbox_email=box, to=to, subject="s", **more))).email
-
-    async def look() -> mail_pb.Email | None:
-        found = await get(mail, made.id)
-        return None if found.state in IN_FLIGHT else found
-
-    done = await until(look)
-    assert mail_pb.EMAIL_STATE_SENT == done.state
-    return done
 
 
 async def report(mail: Any, email: mail_pb.Email, kind: int, **more: Any) -> pb.IngestEventResponse:
@@ -79,16 +60,16 @@ async def suppressed(mail: Any, address: str) -> str:
 async def test_an_event_moves_its_recipient_and_nothing_else(account: Account) -> None:
     """Delivered and opened show at their recipient, in the timeline and the notifications, not in the log's count."""
     async with stubs(account) as (contacts, mail):
-        box = await box_of(mail, account)
-        email = await sent(mail, box, "a@moves.test", "b@moves.test")
+        box = await made(account)
+        email = await delivered(mail, box, "a@moves.test", "b@moves.test")
         before = await contacts.GetContact(contact_pb.GetContactRequest(email="b@moves.test"))
-        opened, delivered = ago(1), ago(2)
+        opened, arrived = ago(1), ago(2)
         await report(mail, email, OPENED, address="B@moves.test", time=opened)
-        answer = await report(mail, email, DELIVERED, address="b@moves.test", time=delivered, detail="250 ok")
+        answer = await report(mail, email, DELIVERED, address="b@moves.test", time=arrived, detail="250 ok")
         found = await get(mail, email.id)
         assert (False, found.recipients) == (answer.duplicate, answer.email.recipients)
         assert ("accepted", "delivered", opened) == (state_of(found), state_of(found, 1), found.recipients[1].open_time)
-        assert [(DELIVERED, "b@moves.test", delivered, "250 ok"), (OPENED, "b@moves.test", opened, "")] == [
+        assert [(DELIVERED, "b@moves.test", arrived, "250 ok"), (OPENED, "b@moves.test", opened, "")] == [
             (each.type, each.address, each.time, each.detail) for each in found.events
         ]
         assert before == await contacts.GetContact(contact_pb.GetContactRequest(email="b@moves.test"))
@@ -104,13 +85,13 @@ async def test_any_order_and_any_number_converge(account: Account) -> None:
     kinds = ((DELIVERED, False), (BOUNCED, False), (OPENED, False), (COMPLAINED, False))
     times = {kind: ago(10 - number) for number, (kind, _) in enumerate(kinds)}
     async with stubs(account) as (_, mail):
-        box = await box_of(mail, account)
+        box = await made(account)
         orders = list(itertools.permutations(kinds))[::3]
-        emails = [await sent(mail, box, f"p{number}@order.test") for number in range(len(orders))]
+        emails = [await delivered(mail, box, f"p{number}@order.test") for number in range(len(orders))]
         for email, order in zip(emails, orders, strict=True):
             for kind, good in [*order, order[0]]:
                 await report(mail, email, kind, time=times[kind], permanent=good)
-        at_once = await sent(mail, box, "all@order.test")
+        at_once = await delivered(mail, box, "all@order.test")
         answers = await asyncio.gather(
             *(report(mail, at_once, kind, time=times[kind], permanent=good) for kind, good in kinds * 5)
         )
@@ -126,7 +107,7 @@ async def test_any_order_and_any_number_converge(account: Account) -> None:
 async def test_a_repeated_report_says_so(account: Account) -> None:
     """A report that comes again changes nothing, tells no one, and says that it is a duplicate."""
     async with stubs(account) as (_, mail):
-        email = await sent(mail, await box_of(mail, account), "p@again.test")
+        email = await delivered(mail, await made(account), "p@again.test")
         for request_id in ("", "", "one", "one"):
             answer = await report(mail, email, DELIVERED, request_id=request_id)
         assert answer.duplicate
@@ -140,8 +121,8 @@ async def test_a_repeated_report_says_so(account: Account) -> None:
 async def test_mail_is_found_by_its_message_id(account: Account) -> None:
     """A Message-ID names the mail with or without angle brackets; the mail that answers it is another."""
     async with stubs(account) as (_, mail):
-        box = await box_of(mail, account)
-        email = await sent(mail, box, "p@mid.test")
+        box = await made(account)
+        email = await delivered(mail, box, "p@mid.test")
         answer = letter("p@mid.test", box, Message_ID="<answer@mid.test>", In_Reply_To=email.message_id)
         await mail.IngestEmail(pb.IngestEmailRequest(mailbox_email=box, raw=answer.as_bytes()))
         for message_id in (email.message_id, f" {email.message_id.strip('<>')} "):
@@ -152,14 +133,14 @@ async def test_mail_is_found_by_its_message_id(account: Account) -> None:
 async def test_reports_about_what_is_not_ours_are_refused(account: Account, client: Any) -> None:
     """Unknown mail, another's and mail that arrived are NOT_FOUND in the same words; bad fields are named."""
     async with stubs(account) as (_, mail):
-        box = await box_of(mail, account)
-        email = await sent(mail, box, "a@ours.test", "b@ours.test")
+        box = await made(account)
+        email = await delivered(mail, box, "a@ours.test", "b@ours.test")
         arrived = await mail.IngestEmail(
             pb.IngestEmailRequest(mailbox_email=box, raw=letter("x@y.test", box, Message_ID="<in@y.test>").as_bytes())
         )
         other = type(account)(f"{account.name}other", account.running, account.commands)
         async with stubs(other) as (_, theirs):
-            foreign = await sent(theirs, await box_of(theirs, other), "p@theirs.test")
+            foreign = await delivered(theirs, await made(other), "p@theirs.test")
             words = set()
             for named in (
                 {"email_id": "email_00000000000000000000000000"}, {"email_id": foreign.id},
@@ -190,8 +171,8 @@ async def test_reports_about_what_is_not_ours_are_refused(account: Account, clie
 async def test_what_suppresses(account: Account, kind: int, reason: str, *, permanent: bool) -> None:
     """A bounce for good and a complaint suppress the address, in whatever mailbox; the rest does not."""
     async with stubs(account) as (_, mail):
-        email = await sent(mail, await box_of(mail, account), "p@hard.test")
-        other = await box_of(mail, account, "other")
+        email = await delivered(mail, await made(account), "p@hard.test")
+        other = await made(account, "other")
         await report(mail, email, kind, permanent=permanent, detail="550 no")
         assert reason == await suppressed(mail, "P@hard.test")
         again = mail.SendEmail(pb.SendEmailRequest(from_mailbox_email=other, to=["p@hard.test"]))
@@ -211,9 +192,9 @@ async def test_what_suppresses(account: Account, kind: int, reason: str, *, perm
 async def test_the_gravest_reason_stays(account: Account) -> None:
     """A complaint outweighs a bounce whichever was reported first."""
     async with stubs(account) as (_, mail):
-        box = await box_of(mail, account)
+        box = await made(account)
         for number, kinds in enumerate(((BOUNCED, COMPLAINED), (COMPLAINED, BOUNCED))):
-            email = await sent(mail, box, f"p{number}@grave.test")
+            email = await delivered(mail, box, f"p{number}@grave.test")
             for kind in kinds:
                 await report(mail, email, kind, permanent=True)
             assert "complained" == await suppressed(mail, f"p{number}@grave.test")
@@ -261,8 +242,8 @@ async def test_a_delivery_report_by_message_id(
 ) -> None:
     """A report that names our Message-ID moves the recipient it names, once, and is nobody's answer."""
     async with stubs(account) as (contacts, mail):
-        box = await box_of(mail, account)
-        email = await sent(mail, box, "p@dsn.test", "q@dsn.test")
+        box = await made(account)
+        email = await delivered(mail, box, "p@dsn.test", "q@dsn.test")
         raw = delivery_report(status, action, "P@dsn.test", email.message_id)
         for _ in range(2):
             await arrive(account, box, raw, sender="")
@@ -279,8 +260,8 @@ async def test_a_delivery_report_by_message_id(
 async def test_a_report_from_behind_a_forwarding(account: Account) -> None:
     """A report that names where the mail was forwarded, and whom it was written to, moves whom it was written to."""
     async with stubs(account) as (_, mail):
-        box = await box_of(mail, account)
-        email = await sent(mail, box, "p@forward.test", "q@forward.test")
+        box = await made(account)
+        email = await delivered(mail, box, "p@forward.test", "q@forward.test")
         written_to = b"Original-Recipient: rfc822; q@forward.test\r\nFinal-Recipient: rfc822; "
         raw = delivery_report("5.1.1", "failed", "home@elsewhere.test", email.message_id)
         await arrive(account, box, raw.replace(b"Final-Recipient: rfc822; ", written_to), sender="")
@@ -296,9 +277,9 @@ async def test_a_report_about_anothers_mail_moves_nothing(account: Account) -> N
     """A report that names another account's Message-ID, or a person who is no recipient, changes nothing there."""
     other = type(account)(f"{account.name}other", account.running, account.commands)
     async with stubs(account) as (_, mail), stubs(other) as (_, theirs):
-        foreign = await sent(theirs, await box_of(theirs, other), "p@theirs.test")
-        box = await box_of(mail, account)
-        email = await sent(mail, box, "p@mine.test")
+        foreign = await delivered(theirs, await made(other), "p@theirs.test")
+        box = await made(account)
+        email = await delivered(mail, box, "p@mine.test")
         for message_id, person in ((foreign.message_id, "p@theirs.test"), (email.message_id, "stranger@mine.test")):
             await arrive(account, box, delivery_report("5.1.1", "failed", person, message_id), sender="")
         assert ([], []) == (
@@ -314,8 +295,8 @@ AUTOMATIC = ("Auto-Submitted: auto-replied", "Precedence: bulk", "X-Autoreply: y
 async def test_an_automatic_answer_is_no_answer(account: Account, header: str) -> None:
     """An absence note joins the thread and the log, but we still wait for an answer, until a person gives one."""
     async with stubs(account) as (contacts, mail):
-        box = await box_of(mail, account)
-        email = await sent(mail, box, "p@away.test")
+        box = await made(account)
+        email = await delivered(mail, box, "p@away.test")
         name, _, value = header.partition(": ")
         away = letter("p@away.test", box, "Away", **{name: value, "In-Reply-To": email.message_id})
         await arrive(account, box, away)
@@ -339,8 +320,8 @@ async def test_a_delivery_report_by_return_path(fronted: tuple[Account, Peer]) -
     """A report to a mail's own return path finds mail and recipient though it names neither as we know them."""
     account, peer = fronted
     async with stubs(account) as (_, mail):
-        box = await box_of(mail, account, "verp")
-        email = await sent(mail, box, "p@verp.test", cc=["q@verp.test"])
+        box = await made(account, "verp")
+        email = await delivered(mail, box, "p@verp.test", cc=["q@verp.test"])
         paths = {each: peer.of(each)[0].sender for each in ("p@verp.test", "q@verp.test")}
         assert 3 == len({*paths.values(), box})
         await arrive(account, paths["q@verp.test"], delivery_report("5.1.1", "failed", "forwarded@else.test"), "")
@@ -353,8 +334,8 @@ async def test_what_comes_to_a_return_path_is_no_answer(fronted: tuple[Account, 
     """Automatic answers without any mark go to the return path, where no person writes: they are told by that."""
     account, peer = fronted
     async with stubs(account) as (contacts, mail):
-        box = await box_of(mail, account, "path")
-        email = await sent(mail, box, "p@path.test")
+        box = await made(account, "path")
+        email = await delivered(mail, box, "p@path.test")
         (taken,) = peer.of("p@path.test")
         await arrive(account, taken.sender, letter("p@path.test", box, "away", In_Reply_To=email.message_id), "")
         (kept,) = (await mail.ListEmails(pb.ListEmailsRequest(mailbox_email=box, unread=True))).emails
@@ -366,8 +347,8 @@ async def test_unsubscribing_is_no_answer(fronted: tuple[Account, Peer]) -> None
     """Mail to the address in List-Unsubscribe suppresses its recipient, and we still wait for an answer."""
     account, peer = fronted
     async with stubs(account) as (contacts, mail):
-        box = await box_of(mail, account, "list")
-        email = await sent(mail, box, "p@list.test", list_unsubscribe=True)
+        box = await made(account, "list")
+        email = await delivered(mail, box, "p@list.test", list_unsubscribe=True)
         header = message_from_bytes(peer.of("p@list.test")[0].data)["List-Unsubscribe"]
         address = header.removeprefix("<mailto:").removesuffix(">")
         await arrive(account, address, letter("p@list.test", box, "unsubscribe", In_Reply_To=email.message_id))
@@ -399,7 +380,7 @@ async def test_only_servers_we_trust_are_believed(
     account, _ = fronted
     async with stubs(account) as (_, mail):
         box = (await mail.ListMailboxes(pb.ListMailboxesRequest())).mailboxes
-        address = box[0].email if box else await box_of(mail, account)
+        address = box[0].email if box else await made(account)
         raw = "".join(f"Authentication-Results: {each}\r\n" for each in headers) + "From: a@b.test\r\n\r\nhi"
         request = pb.IngestEmailRequest(mailbox_email=address, raw=raw.encode())
         found = (await mail.IngestEmail(request)).email.authentication
@@ -410,5 +391,5 @@ async def test_without_trusted_servers_nobody_is_believed(account: Account) -> N
     """A service that was told of no front server keeps no results, whoever claims them."""
     async with stubs(account) as (_, mail):
         raw = f"Authentication-Results: {FORGED}\r\nFrom: a@b.test\r\n\r\nhi".encode()
-        request = pb.IngestEmailRequest(mailbox_email=await box_of(mail, account), raw=raw)
+        request = pb.IngestEmailRequest(mailbox_email=await made(account), raw=raw)
         assert not (await mail.IngestEmail(request)).email.HasField("authentication")

@@ -3,34 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 import aiosmtplib
 import pytest
+from tests.rpc.calls import until
 from tests.rpc.relays import arrive, letter
 
 import multimail
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
     from tests.conftest import Account
-
-T = TypeVar("T")
-
-
-async def until(look: Callable[[], Awaitable[T]], holds: Callable[[T], bool]) -> T:
-    """Looks until it holds, at most ten seconds."""
-    for _ in range(200):
-        if holds(found := await look()):
-            return found
-        await asyncio.sleep(0.05)
-    raise AssertionError(f"still {found!r}")
 
 
 async def settled(client: multimail.AsyncClient, email: multimail.Email) -> multimail.Email:
     """The mail when it came to its end."""
-    return await until(lambda: client.get_email(email.id), lambda mail: mail.state not in ("queued", "sending"))
+    return await until(lambda: client.get_email(email.id), holds=lambda mail: mail.state not in ("queued", "sending"))
 
 
 async def test_send_makes_the_contact_and_the_log(client: multimail.AsyncClient, account: Account) -> None:
@@ -113,7 +101,7 @@ async def test_unknown_sender_becomes_known_later(client: multimail.AsyncClient,
     with pytest.raises(multimail.NotFoundError):
         await client.contacts.get(email="late@person.test")
     made = await client.contacts.upsert(email="late@person.test")
-    contact = await until(lambda: client.contacts.get(id=made.id), lambda found: found.interaction_count == 1)
+    contact = await until(lambda: client.contacts.get(id=made.id), holds=lambda found: found.interaction_count == 1)
     assert (contact.thread_count, contact.last_inbound is not None) == (1, True)
     assert len((await client.contacts.interactions(id=made.id)).items) == 1
 
@@ -238,7 +226,9 @@ async def test_notifications_tell_what_happened(client: multimail.AsyncClient, a
     box = await client.mailboxes.create(email=account.mailbox())
     sent = await client.send_email(from_mailbox=box.id, to="a@b.test", subject="secret")
     await settled(client, sent)
-    shown = await until(client.notifications.list, lambda found: any(n.type == "email_settled" for n in found.items))
+    shown = await until(
+        client.notifications.list, holds=lambda found: any(n.type == "email_settled" for n in found.items)
+    )
     kinds = [(each.type, each.email_state) for each in shown.items]
     assert kinds == [("mailbox_created", ""), ("contact_created", ""), ("email_queued", ""), ("email_settled", "sent")]
     assert [each.agent for each in shown.items] == ["tester", "tester", "tester", ""]
@@ -323,7 +313,7 @@ async def test_erasure_scrubs_mail(client: multimail.AsyncClient, account: Accou
     other["Cc"] = "Gone Girl <gone@b.test>, third@b.test"
     await arrive(account, box, other)
     await client.contacts.delete(email="gone@b.test")
-    await until(lambda: client.get_email(own.id), lambda mail: mail.body == "")
+    await until(lambda: client.get_email(own.id), holds=lambda mail: mail.body == "")
     mails = {each.id: await client.get_email(each.id) for each in (await client.list_emails()).items}
     assert "gone" not in repr(mails).lower()
     assert (mails[shared.id].subject, mails[shared.id].body) == ("both", "kept")
@@ -339,65 +329,6 @@ async def test_erasure_scrubs_mail(client: multimail.AsyncClient, account: Accou
         await client.reply_email(
             next(mail.id for mail in mails.values() if mail.direction == "inbound" and not mail.subject)
         )
-
-
-class Relay:
-    """A scripted SMTP relay: refuses by local part, remembers what it took."""
-
-    def __init__(self) -> None:
-        self.taken: list[tuple[str, bytes]] = []
-
-    async def handle_RCPT(self, server: Any, session: Any, envelope: Any, address: str, options: list[str]) -> str:
-        """Refuses `no-…` for good and `later-…` for now."""
-        if address.startswith("no-"):
-            return "550 5.1.1 nobody here"
-        if address.startswith("later-"):
-            return "451 4.2.1 try later"
-        envelope.rcpt_tos.append(address)
-        return "250 ok"
-
-    async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:
-        """Takes the mail."""
-        self.taken.append((envelope.rcpt_tos[0], envelope.content))
-        return "250 taken"
-
-
-async def test_relay_outcomes(engine_uri: str, tmp_path: Any) -> None:
-    """With a relay set, every recipient goes there in a transaction of its own, and its refusals are recorded."""
-    from aiosmtpd.smtp import SMTP
-    from tests.conftest import Account, Commands, settings_for
-
-    from multimail_server.app import Service
-
-    relay = Relay()
-    server = await asyncio.get_running_loop().create_server(lambda: SMTP(relay, enable_SMTPUTF8=True), "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    settings = settings_for(engine_uri, tmp_path, database="relayed", smtp_url=f"smtp://127.0.0.1:{port}")
-    async with Service(settings) as running:
-        account = Account("relayed", running, Commands())
-        client = await account.client()
-        box = (await client.mailboxes.create(email="box@relayed.test", display_name="Bücher")).email
-        sent = await client.send_email(
-            from_mailbox=box, to=["yes@b.test", "no-one@b.test", "jörg@b.test"], subject="Grüße", body=".\n..\nlast"
-        )
-        done = await settled(client, sent)
-        assert (done.state, [each.state for each in done.recipients]) == ("failed", ["accepted", "failed", "accepted"])
-        assert done.recipients[1].response == "550 5.1.1 nobody here"
-        assert {"yes@b.test", "jörg@b.test"} == {recipient for recipient, _ in relay.taken}
-        waiting = await client.send_email(from_mailbox=box, to="later-on@b.test")
-        tried = await until(lambda: client.get_email(waiting.id), lambda mail: mail.recipients[0].response != "")
-        await until(lambda: client.get_email(waiting.id), lambda mail: mail.state == "queued")
-        assert (tried.recipients[0].state, tried.recipients[0].response) == ("pending", "451 4.2.1 try later")
-        await client.contacts.delete(email="later-on@b.test")
-        assert (await client.get_email(waiting.id)).state == "cancelled"
-        from multimail_server.mail.mime import parse_mail
-
-        mail = parse_mail(relay.taken[0][1])
-        assert ("Grüße", ".\n..\nlast\n", "Bücher", sent.message_id) == (
-            mail.subject, mail.text.replace("\r\n", "\n"), mail.from_name, mail.message_id,
-        )  # fmt: skip
-        await client.close()
-    server.close()
 
 
 async def test_two_accounts_race_for_an_address(client: multimail.AsyncClient, account: Account) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import aiosmtplib
 import pytest
-from tests.rpc.calls import all_notifications, refusal, stubs, until
+from tests.rpc.calls import all_notifications, made, refusal, settled, stubs, until
 from tests.rpc.relays import Peer, arrive, letter, make_due, serving
 
 from multimail.v1 import contact_service_pb2 as contact_pb
@@ -21,23 +21,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from tests.conftest import Account
-
-IN_FLIGHT = (mail_pb.EMAIL_STATE_QUEUED, mail_pb.EMAIL_STATE_SENDING)
-
-
-async def box_of(mail: Any, account: Account, name: str = "box", **more: Any) -> str:
-    """A new mailbox's address."""
-    return (await mail.CreateMailbox(pb.CreateMailboxRequest(email=account.mailbox(name), **more))).email
-
-
-async def settled(mail: Any, email_id: str) -> mail_pb.Email:
-    """The mail when it came to its end."""
-
-    async def look() -> mail_pb.Email | None:
-        found = await mail.GetEmail(pb.GetEmailRequest(id=email_id))
-        return None if found.state in IN_FLIGHT else found
-
-    return await until(look)
 
 
 async def listed(mail: Any, **more: Any) -> dict[str, int]:
@@ -56,7 +39,7 @@ async def listed(mail: Any, **more: Any) -> dict[str, int]:
 async def test_a_suppressed_address_is_not_written_to(account: Account) -> None:
     """In To, Cc and Bcc it refuses the whole mail, naming the field and the reason, until it is lifted."""
     async with stubs(account) as (contacts, mail):
-        box = await box_of(mail, account)
+        box = await made(account)
         await mail.AddSuppression(pb.AddSuppressionRequest(address="Stop@person.test"))
         for field in ("to", "cc", "bcc"):
             request = pb.SendEmailRequest(from_mailbox_email=box, to=["fine@person.test"])
@@ -81,7 +64,7 @@ async def test_a_suppressed_address_is_not_written_to(account: Account) -> None:
 async def test_an_answer_to_a_suppressed_address_is_refused(account: Account) -> None:
     """A reply is a mail too: to a suppressed author it is refused."""
     async with stubs(account) as (_, mail):
-        box = await box_of(mail, account)
+        box = await made(account)
         raw = letter("stop@person.test", box).as_bytes()
         arrived = (await mail.IngestEmail(pb.IngestEmailRequest(mailbox_email=box, raw=raw))).email
         await mail.AddSuppression(pb.AddSuppressionRequest(address="stop@person.test"))
@@ -115,7 +98,7 @@ async def test_lists_are_paged_and_by_account(account: Account) -> None:
             assert added == set(await listed(mail, page_size=page_size))
         assert ["p3@many.test"] == list(await listed(mail, address="P3@many.test"))
         assert {} == await listed(mail, address="theirs@many.test")
-        box = await box_of(mail, account)
+        box = await made(account)
         await mail.SendEmail(pb.SendEmailRequest(from_mailbox_email=box, to=["theirs@many.test"]))
         refused = await refusal(mail.RemoveSuppression(pb.RemoveSuppressionRequest(address="theirs@many.test")))
         assert "SUPPRESSION_NOT_FOUND" == refused.reason
@@ -151,7 +134,7 @@ async def test_mail_in_the_queue_does_not_go_to_who_is_suppressed_meanwhile(engi
         peer.say("RCPT", b"450 later\r\n", b"450 later\r\n")
         url = f"smtp://127.0.0.1:{peer.port}"
         async with serving(engine_uri, tmp_path, "meanwhile", smtp_url=url) as account, stubs(account) as (_, mail):
-            box = await box_of(mail, account)
+            box = await made(account)
             request = pb.SendEmailRequest(from_mailbox_email=box, to=["p@queue.test", "q@queue.test"])
             email = (await mail.SendEmail(request)).email
 
@@ -174,7 +157,7 @@ async def test_a_held_mail_is_not_approved_for_who_is_suppressed(account: Accoun
     """An approval runs the check again: the mail stays held and says why, and goes once the address is lifted."""
     async with stubs(account) as (_, mail), stubs(account, "oversight") as (_, overseer):
         gated = mail_pb.OVERSIGHT_MODE_GATED_SEND
-        box = await box_of(mail, account, oversight_mode=gated)
+        box = await made(account, oversight_mode=gated)
         held = (await mail.SendEmail(pb.SendEmailRequest(from_mailbox_email=box, to=["p@held.test"]))).email
         await mail.AddSuppression(pb.AddSuppressionRequest(address="p@held.test"))
         decision = pb.EmailDecision(email_id=held.id, content_sha256=held.content_sha256)
@@ -198,7 +181,7 @@ async def header_of(account: Account, mail: Any, box: str) -> str:
 async def test_unsubscribing_by_mail(account: Account) -> None:
     """A mail to the address in List-Unsubscribe suppresses that one recipient, whoever and whatever it says."""
     async with stubs(account) as (_, mail):
-        box, one, two = [await box_of(mail, account, name) for name in ("box", "one", "two")]
+        box, one, two = [await made(account, name) for name in ("box", "one", "two")]
         request = pb.SendEmailRequest(from_mailbox_email=box, to=[one, two], list_unsubscribe=True)
         email = (await mail.SendEmail(request)).email
         await settled(mail, email.id)
@@ -220,7 +203,7 @@ async def test_unsubscribing_by_mail(account: Account) -> None:
 async def test_unsubscribing_by_other_means(account: Account) -> None:
     """Who takes mail in by IngestEmail passes the envelope's recipient on, and it does the same."""
     async with stubs(account) as (_, mail):
-        box, there = await box_of(mail, account), await box_of(mail, account, "there")
+        box, there = await made(account), await made(account, "there")
         request = pb.SendEmailRequest(from_mailbox_email=box, to=[there], list_unsubscribe=True)
         await settled(mail, (await mail.SendEmail(request)).email.id)
         address = (await header_of(account, mail, there))[8:-1]
@@ -232,7 +215,7 @@ async def test_unsubscribing_by_other_means(account: Account) -> None:
 async def test_a_forged_tag_suppresses_nobody(account: Account) -> None:
     """An address that we did not seal is no mailbox of ours, and by IngestEmail it is an address like any other."""
     async with stubs(account) as (_, mail):
-        box, there = await box_of(mail, account), await box_of(mail, account, "there")
+        box, there = await made(account), await made(account, "there")
         request = pb.SendEmailRequest(from_mailbox_email=box, to=[there], list_unsubscribe=True)
         await settled(mail, (await mail.SendEmail(request)).email.id)
         true = (await header_of(account, mail, there))[8:-1]
@@ -252,10 +235,10 @@ async def test_a_forged_tag_suppresses_nobody(account: Account) -> None:
 async def test_only_mail_that_asks_for_it_offers_unsubscribing(account: Account) -> None:
     """Without list_unsubscribe there is no header; a mailbox whose name leaves no room for it is refused at once."""
     async with stubs(account) as (_, mail):
-        box, there = await box_of(mail, account), await box_of(mail, account, "there")
+        box, there = await made(account), await made(account, "there")
         await settled(mail, (await mail.SendEmail(pb.SendEmailRequest(from_mailbox_email=box, to=[there]))).email.id)
         assert "" == await header_of(account, mail, there)
-        long = await box_of(mail, account, "a.name.of.22.letters.x")
+        long = await made(account, "a.name.of.22.letters.x")
         request = pb.SendEmailRequest(from_mailbox_email=long, to=[there], list_unsubscribe=True)
         refused = await refusal(mail.SendEmail(request))
         assert ("INVALID_ARGUMENT", ("list_unsubscribe",)) == (refused.code, refused.fields)
@@ -264,7 +247,7 @@ async def test_only_mail_that_asks_for_it_offers_unsubscribing(account: Account)
 async def test_an_erased_person_stays_suppressed_without_being_named(account: Account) -> None:
     """Erasing somebody takes their address out of the list, and mail to it is still refused."""
     async with stubs(account) as (contacts, mail):
-        box = await box_of(mail, account)
+        box = await made(account)
         await contacts.UpsertContact(contact_pb.UpsertContactRequest(email="gone@person.test"))
         await mail.AddSuppression(pb.AddSuppressionRequest(address="gone@person.test"))
         await contacts.DeleteContact(contact_pb.DeleteContactRequest(email="gone@person.test"))
