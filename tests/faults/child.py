@@ -31,11 +31,12 @@ from multimail_server.settings import Settings
 _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
 
 
-def shorten(backoff_s: float, smtp_timeout_s: float, poll_s: float) -> None:
-    """Makes the waits of the outbox short; what it does stays as it is."""
+def shorten(backoff_s: float, smtp_timeout_s: float, poll_s: float, used_at_most: int | None = None) -> None:
+    """Makes the waits of the outbox, and the lives of its connections, short; what it does stays as it is."""
     states._BACKOFF = (timedelta(seconds=backoff_s),) * 8
     smtp._STEP_TIMEOUT_S = smtp._DATA_TIMEOUT_S = smtp_timeout_s
     outbox._POLL_S = poll_s
+    smtp._USED_AT_MOST = used_at_most or smtp._USED_AT_MOST
 
 
 async def serve(spec: dict[str, Any], socket: str) -> None:

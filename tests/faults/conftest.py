@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.faults.world import Forge, best_engine, own_engine
+from tests.faults.forge import Forge
+from tests.faults.world import best_engine, own_engine
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator

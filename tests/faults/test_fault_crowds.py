@@ -21,7 +21,8 @@ from multimail.v1 import mail_service_pb2 as pb
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.faults.world import Forge, World
+    from tests.faults.forge import Forge
+    from tests.faults.world import World
 
 _COPIES = 5
 _PER_MAIL = 8

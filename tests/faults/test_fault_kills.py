@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from tests.faults.world import Forge
+    from tests.faults.forge import Forge
 
 # So many kills per database: what is checked after them grows with what is in it.
 _PER_WORLD = 30

@@ -20,7 +20,8 @@ from multimail.v1 import mail_service_pb2 as pb
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from tests.faults.world import Forge, World
+    from tests.faults.forge import Forge
+    from tests.faults.world import World
 
 _GUARD = pb.SendGuard(not_contacted_within=Duration(seconds=86_400))
 _TIMES = {"backoff_s": 0.05, "smtp_timeout_s": 3.0, "poll_s": 0.05}

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import random
     from collections.abc import Callable
 
-    from tests.faults.world import Forge
+    from tests.faults.forge import Forge
 
 _HANGS_S = 0.8  # longer than the shortened time-out
 _NONSENSE = b"\xff\xfe hello?\r\n"
@@ -44,17 +44,21 @@ _WRONG = {
 
 
 class Scripted:
-    """Decides for every connection, and for every mail on it, at which step to misbehave, and how; every third is good.
+    """Decides for every connection, every mail on it and every leave at which step to misbehave; every third is good.
 
     The cases come in an order of chance, each as often as any other that can come then.
     """
 
+    kinds = frozenset((step, wrong) for step in STEPS for wrong in _WRONG)
+
     def __init__(self, dice: random.Random) -> None:
         self.met: Counter[tuple[str, str]] = Counter()
-        self._greetings, self._others = (
-            deque((step, wrong) for step in steps for wrong in _WRONG) for steps in (STEPS[:2], STEPS[2:])
-        )
-        for deck in (self._greetings, self._others):
+        # What begins at a step, and the steps that belong to it.
+        begun = {"banner": STEPS[:2], "mail": STEPS[2:-1], "quit": STEPS[-1:]}
+        self._decks = {
+            first: deque((step, wrong) for step in steps for wrong in _WRONG) for first, steps in begun.items()
+        }
+        for deck in self._decks.values():
             dice.shuffle(deck)
         self._dealt = 0
         self._now: dict[int, tuple[str, str]] = {}
@@ -68,8 +72,8 @@ class Scripted:
 
     async def __call__(self, step: str, dialogue: Dialogue) -> Act:
         """See `Peer.script`."""
-        if step in ("banner", "mail"):
-            self._now[dialogue.number] = self._deal(self._greetings if step == "banner" else self._others)
+        if step in self._decks:
+            self._now[dialogue.number] = self._deal(self._decks[step])
         where, wrong = self._now[dialogue.number]
         if step != where:
             return GOOD
@@ -83,7 +87,7 @@ async def test_sessions_out(
     """Whatever a mail server does at whatever step, each mail ends once, as it ended, and is held where in doubt."""
     scripted = Scripted(dice_for("sessions", seed))
     wanted = amount(140, 1000)
-    times = {"backoff_s": 0.01, "smtp_timeout_s": 0.3, "poll_s": 0.05}
+    times = {"backoff_s": 0.01, "smtp_timeout_s": 0.3, "poll_s": 0.05, "used_at_most": 3}
     with table("SMTP sessions of ours that misbehave") as row:
         async with world_on(forge, fault_uri, script=scripted, times=times, smtp_connections=16) as world:
             await world.mailbox("careful@faults.test", policy=mail_pb2.IN_DOUBT_POLICY_HOLD)
@@ -105,7 +109,7 @@ async def test_sessions_out(
             states = Counter(each["state"] for each in found)
             row.count = f"{scripted.met.total()} sessions, {len(scripted.met)} kinds, {len(found)} mails {dict(states)}"
             assert {"sent", "failed", "in_doubt"} == set(states)
-            assert len(scripted.met) > amount(60, 110)
+            assert amount(60, len(Scripted.kinds)) <= len(scripted.met), Scripted.kinds - scripted.met.keys()
 
 
 _RAW = b"From: p@out.test\r\nTo: box@faults.test\r\nSubject: %s\r\nMessage-ID: <%s@out.test>\r\n\r\n%s\r\n.\r\n"

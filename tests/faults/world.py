@@ -1,29 +1,26 @@
-"""What every fault test stands on: an engine, services that can be killed, a peer, callers that never give up."""
+"""What every fault test stands on: a database with its services, a peer, callers that never give up, their ledger."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import random
-import signal
-import sys
 import tempfile
 import time
 from collections import Counter
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import grpc
 from tests.conftest import binaries, engine_on
+from tests.faults.forge import Node
 from tests.faults.peer import Peer
 
 from multimail.v1 import error_reason_pb2 as reasons
 from multimail.v1 import mail_pb2
 from multimail.v1 import mail_service_pb2 as pb
-from multimail.v1.mail_service_pb2_grpc import MailServiceStub
 from multimail_server.accounts.store import KeyStore
 from multimail_server.app import new_id
 from multimail_server.storage.mongo import Database, connect
@@ -31,7 +28,8 @@ from multimail_server.storage.mongo import Database, connect
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
-ROOT = Path(__file__).parents[2]
+    from tests.faults.forge import Forge
+
 ACCOUNT = "faults"
 AGENT = ("read", "write", "send", "admin")
 OVERSEER = ("read", "write", "admin", "oversight")
@@ -82,136 +80,6 @@ class Ledger:
     said: dict[str, str] = field(default_factory=dict)
     gaps: Counter[tuple[str, str]] = field(default_factory=Counter)
     resolved: Counter[str] = field(default_factory=Counter)
-
-
-class Forge:
-    """The warm process that services are forked from."""
-
-    def __init__(self) -> None:
-        self._folder = Path(tempfile.mkdtemp(prefix="faults"))
-        self._waiting: dict[int, asyncio.Future[None]] = {}
-        self._hellos: dict[int, asyncio.Future[Any]] = {}
-        self._forked: asyncio.Queue[int] = asyncio.Queue()
-        self._lock = asyncio.Lock()
-        self._stack = AsyncExitStack()
-
-    async def __aenter__(self) -> Self:
-        path = self._folder / "socket"
-        server = await asyncio.start_unix_server(self._greeted, path)
-        self._stack.callback(server.close)
-        self._process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "tests.faults.child", str(path), cwd=ROOT,
-            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
-            env={k: v for k, v in os.environ.items() if not k.startswith(("MULTIMAIL_", "MONGODB_"))},
-        )  # fmt: skip
-        self._reading = asyncio.create_task(self._read())
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        await self._process.wait()
-        await self._reading
-        await self._stack.aclose()
-
-    async def _read(self) -> None:
-        assert self._process.stdout is not None
-        while line := await self._process.stdout.readline():
-            row = json.loads(line)
-            if "forked" in row:
-                # A new one each time: the system gives the ids of the dead out again.
-                self._waiting[row["forked"]] = asyncio.get_running_loop().create_future()
-                self._forked.put_nowait(row["forked"])
-            else:
-                self._waiting[row["ended"]].set_result(None)
-
-    async def _greeted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if line := await reader.readline():
-            row = json.loads(line)
-            hello = self._hellos.setdefault(row["pid"], asyncio.get_running_loop().create_future())
-            hello.set_result((row, reader, writer))
-        else:
-            writer.close()
-
-    async def fork(
-        self, spec: dict[str, Any]
-    ) -> tuple[int, dict[str, Any], asyncio.StreamReader, asyncio.StreamWriter]:
-        """Starts a service; returns its pid, where it is, and the line over which it takes orders."""
-        assert self._process.stdin is not None
-        async with self._lock:
-            self._process.stdin.write(json.dumps(spec).encode() + b"\n")
-            pid = await self._forked.get()
-        hello = self._hellos.setdefault(pid, asyncio.get_running_loop().create_future())
-        done, _ = await asyncio.wait({hello, self._waiting[pid]}, timeout=40, return_when=asyncio.FIRST_COMPLETED)
-        if hello not in done:
-            raise AssertionError(f"a service did not start: {Path(spec['log']).read_text()[-4000:]}")
-        row, reader, writer = hello.result()
-        del self._hellos[pid]
-        return pid, row, reader, writer
-
-    def kill(self, pid: int) -> None:
-        """Kill -9, unless it has ended already: its id may be another's by now."""
-        if not self._waiting[pid].done():
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-
-    async def ended(self, pid: int) -> None:
-        """Waits until the process is gone and reaped: a neighbour would take a zombie for alive."""
-        await asyncio.shield(self._waiting[pid])
-
-
-class Node:
-    """One service process, started again after each death on the same database."""
-
-    def __init__(self, world: World, spec: dict[str, Any]) -> None:
-        self._world = world
-        self._spec = spec
-        self._channel: grpc.aio.Channel | None = None
-        self._writer: asyncio.StreamWriter | None = None
-        self.up = asyncio.Event()
-        self.pid = 0
-
-    async def start(self) -> None:
-        """Forks it and waits until it serves."""
-        self.pid, row, self._reader, self._writer = await self._world.forge.fork(self._spec)
-        self.smtp_port = row["smtp"]
-        options = [("grpc.max_receive_message_length", 16 << 20), ("grpc.use_local_subchannel_pool", 1)]
-        self._channel = grpc.aio.insecure_channel(f"127.0.0.1:{row['grpc']}", options=options)
-        self.stub = MailServiceStub(self._channel)
-        self.up.set()
-
-    async def kill(self) -> None:
-        """Kill -9, unless it killed itself already."""
-        self._world.forge.kill(self.pid)
-        await self.died()
-
-    async def died(self) -> None:
-        """Waits for its death and notes which hand-overs it left between mark and outcome."""
-        self.up.clear()
-        await self._world.forge.ended(self.pid)
-        await self._world.note_gaps()
-        await self._close()
-
-    async def stop(self) -> None:
-        """Asks it to stop, as Ctrl-C would."""
-        if self.up.is_set():
-            self.up.clear()
-            await self.order(do="stop")
-            await asyncio.wait_for(self._world.forge.ended(self.pid), 20)
-            await self._close()
-
-    async def _close(self) -> None:
-        if self._channel is not None:
-            await self._channel.close()
-        if self._writer is not None:
-            self._writer.close()
-
-    async def order(self, **order: Any) -> dict[str, Any]:
-        """Tells it something, and returns what it says; empty when it dies of it."""
-        assert self._writer is not None
-        self._writer.write(json.dumps(order).encode() + b"\n")
-        line = await self._reader.readline() if order["do"] != "stop" else b""
-        return json.loads(line) if line else {}
 
 
 class World:
@@ -274,7 +142,7 @@ class World:
                 "faults": [*faults, *(per_node[number] if per_node else ())],
                 "times": {"backoff_s": 60.0, "smtp_timeout_s": 10.0, "poll_s": 0.2} | (times or {}),
             }
-            self.nodes.append(Node(self, spec))
+            self.nodes.append(Node(self.forge, spec, self.note_gaps))
             await self.nodes[-1].start()
         await self.mailbox("box@faults.test", mode=mode, policy=policy)
 
