@@ -180,7 +180,8 @@ def guard_outside_operation() -> None:
     async def send(
         self: Any, request: Any, mailbox: Any, targets: Any, message: Any, *, guard: Any, **more: Any
     ) -> Any:
-        contact = await self._reader.one(request.account, "contacts", "email_keys", targets[0].address.key)
+        where = {"account": request.account, "email_keys": targets[0].address.key}
+        contact = next(iter(await self._database.find("contacts", where)), None)
         now = await self._database.now()
         refused = guard_rules.refusal(guard, contact, [], account=request.account, now=now)
         if refused is not None:
