@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 _MAX_REPORTS = 100
 _MAX_DETAIL = 500
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
+_MAX_HEAD_BYTES = 64 << 10
+_MESSAGE_ID_LINE = re.compile(r"^Message-ID:([^\n]*(?:\n[ \t][^\n]*)*)", re.IGNORECASE | re.MULTILINE)
 _MESSAGE_ID = re.compile(r"<[^<>\s]{1,900}>")
 _STATUS = re.compile(r"([245])\.\d{1,3}\.\d{1,3}")
 _RESULT = re.compile(r"\s*(spf|dkim|dmarc)\s*(?:/\s*\d+\s*)?=\s*([A-Za-z]+)", re.IGNORECASE)
@@ -97,8 +99,8 @@ def reported_id(message: Message[Any, Any]) -> str:
             text = str(inner.get("Message-ID", ""))
         elif kind == "text/rfc822-headers":
             data = part.get_payload(decode=True)
-            head = data.decode("latin-1") if isinstance(data, bytes) else ""
-            line = re.search(r"^Message-ID:((?:.|\n[ \t])*)", head, re.IGNORECASE | re.MULTILINE)
+            head = data[:_MAX_HEAD_BYTES].decode("latin-1") if isinstance(data, bytes) else ""
+            line = _MESSAGE_ID_LINE.search(head)
             text = line[1] if line else ""
         if found := _MESSAGE_ID.search(_CONTROLS.sub(" ", text)):
             return found.group()
