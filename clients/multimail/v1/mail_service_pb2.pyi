@@ -364,8 +364,9 @@ class SendEmailRequest(_message.Message):
     CreateContactRequest.request_id.
     """
     html_body: _builtins.str
-    """HTML instead of, or beside, `body`; at most 256 KiB. What could harm a reader (scripts, forms, styles that hide
-    things, links other than http, https and mailto) is taken out. Without `body` the text part is made from it.
+    """HTML instead of, or beside, `body`; at most 256 KiB, at most 256 elements open at once. What could harm a reader
+    (scripts, forms, positions and other styles but plain ones, links other than http, https and mailto) is taken out.
+    Without `body` the text part is made from it.
     """
     markdown_body: _builtins.str
     """Markdown (CommonMark, with tables) instead of `body` and `html_body`: it is the text part as it stands, and the
@@ -446,7 +447,7 @@ class OutgoingAttachment(_message.Message):
     CONTENT_TYPE_FIELD_NUMBER: _builtins.int
     CONTENT_FIELD_NUMBER: _builtins.int
     filename: _builtins.str
-    """Its name, 1 to 255 characters, no path, no control characters."""
+    """Its name, 1 to 255 characters without white space around it, no path, no control characters, no `=?`."""
     content_type: _builtins.str
     """Its media type; guessed from the name when left out."""
     content: _builtins.bytes
@@ -591,8 +592,9 @@ class ReplyEmailRequest(_message.Message):
     request_id: _builtins.str
     """Makes the call repeatable; see SendEmailRequest.request_id."""
     html_body: _builtins.str
-    """HTML instead of, or beside, `body`; at most 256 KiB. What could harm a reader (scripts, forms, styles that hide
-    things, links other than http, https and mailto) is taken out. Without `body` the text part is made from it.
+    """HTML instead of, or beside, `body`; at most 256 KiB, at most 256 elements open at once. What could harm a reader
+    (scripts, forms, positions and other styles but plain ones, links other than http, https and mailto) is taken out.
+    Without `body` the text part is made from it.
     """
     markdown_body: _builtins.str
     """Markdown (CommonMark, with tables) instead of `body` and `html_body`: it is the text part as it stands, and the

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from multimail_server.mail.content import File
 
 MAX_SUBJECT = 998
+_PART_HEADERS = 4  # Content-Type, Content-Transfer-Encoding, Content-Disposition, MIME-Version
 _LINE_SEPARATORS = "\u2028\u2029"
 
 
@@ -71,7 +72,7 @@ def check_header_text(text: str, field: str) -> None:
     """Refuses a text that could break out of its header: control characters, plain or by decoding.
 
     Args:
-        text: A subject or a display name.
+        text: A subject, a display name or the name of a file.
         field: Its path in the request.
     """
     if _holds_control(text):
@@ -222,6 +223,9 @@ def _check(data: bytes, outgoing: Outgoing, headers: int) -> None:
     back = email.message_from_bytes(data, policy=email.policy.default)
     if len(names) != headers or len(back.keys()) != headers:
         raise errors.invalid_field("subject", "would change the headers of the mail")
+    for part, file in zip(back.iter_attachments(), outgoing.files, strict=True):
+        if part.get_filename() != file.filename or len(part.keys()) > _PART_HEADERS:
+            raise errors.invalid_field("attachments", "have a name that would change the headers of the mail")
     if any(len(line) > 998 for line in data.split(b"\r\n")):
         raise errors.invalid_field("body", "has a line that no mail can carry")
     if str(back["Message-ID"]).strip() != outgoing.message_id or len(back["To"].addresses) != len(outgoing.to):

@@ -6,7 +6,6 @@ import hashlib
 import json
 import mimetypes
 import re
-import unicodedata
 from dataclasses import dataclass
 
 import nh3
@@ -14,7 +13,9 @@ from markdown_it import MarkdownIt
 
 from multimail_server import errors
 from multimail_server.errors import Violations
-from multimail_server.mail.mime import MAX_BODY_BYTES, text_from_html
+from multimail_server.mail.compose import check_header_text
+from multimail_server.mail.html import MAX_DEPTH, is_too_deep, text_from_html
+from multimail_server.mail.mime import MAX_BODY_BYTES
 
 MAX_FILES = 100
 MAX_FILES_BYTES = 10 << 20
@@ -72,7 +73,9 @@ def content_of(body: str, html_body: str, markdown_body: str) -> Content:
 
 
 def _safe(html: str, field: str) -> str:
-    """The HTML without what could harm a reader, never longer than a mail may be."""
+    """The HTML without what could harm a reader, never longer or deeper than a mail may be."""
+    if is_too_deep(html):
+        raise errors.invalid_field(field, f"is nested deeper than {MAX_DEPTH} elements, or leaves as many unclosed")
     clean = _CLEANER.clean(html)
     if len(clean.encode()) > 2 * MAX_BODY_BYTES:
         raise errors.invalid_field(field, "makes an HTML part that is too long")
@@ -96,13 +99,19 @@ def check_files(files: list[File]) -> list[File]:
     checked = []
     for number, file in enumerate(files):
         path = f"attachments[{number}]"
-        if not 1 <= len(file.filename) <= _MAX_FILENAME:
+        name = file.filename.strip()
+        if not 1 <= len(name) <= _MAX_FILENAME:
             problems.add(f"{path}.filename", f"must be 1 to {_MAX_FILENAME} characters long")
-        elif any(unicodedata.category(c) in ("Cc", "Zl", "Zp") or c in "/\\" for c in file.filename):
-            problems.add(f"{path}.filename", "holds a control character or a path")
-        kind = file.content_type or mimetypes.guess_type(file.filename)[0] or "application/octet-stream"
+        elif "/" in name or "\\" in name:
+            problems.add(f"{path}.filename", "holds a path")
+        elif "=?" in name:  # arrives as something else than was shown to whoever approved it
+            problems.add(f"{path}.filename", "holds =?, which mail programs decode; name the file otherwise")
+        else:
+            with problems.collected():
+                check_header_text(name, f"{path}.filename")
+        kind = file.content_type or mimetypes.guess_type(name)[0] or "application/octet-stream"
         if not _MEDIA_TYPE.fullmatch(kind) or kind.lower().startswith(("multipart/", "message/")):
             problems.add(f"{path}.content_type", "is no media type a file can have")
-        checked.append(File(file.filename, kind.lower(), file.data))
+        checked.append(File(name, kind.lower(), file.data))
     problems.raise_if_any()
     return checked

@@ -11,9 +11,8 @@ from email.utils import getaddresses, parsedate_to_datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
-from bs4 import BeautifulSoup
-
 from multimail_server.mail import reports
+from multimail_server.mail.html import text_from_html
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -31,7 +30,6 @@ MAX_BODY_BYTES = 256 << 10
 MAX_PARTS = 1_000
 MAX_REFERENCES = 50
 MAX_ADDRESSES = 500
-SNIPPET_CHARACTERS = 200
 _MAX_HEADER = 4_000
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 _BODY_CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
@@ -311,18 +309,3 @@ def _shortened(text: str) -> str:
     if len(text) * 4 <= MAX_BODY_BYTES:
         return text
     return text.encode()[:MAX_BODY_BYTES].decode("utf-8", "ignore")
-
-
-def text_from_html(html: str) -> str:
-    """The readable text of a page: no scripts, no styles; a link's target stands behind its words."""
-    soup = BeautifulSoup(html, "html.parser")
-    for tag in soup(["script", "style", "head", "title"]):
-        tag.decompose()
-    for link in soup.find_all("a", href=True):
-        target = str(link["href"])
-        if target.startswith(("http:", "https:", "mailto:")) and target not in link.get_text():
-            link.append(f" <{target}>")
-    for tag in soup.find_all(["br", "p", "div", "tr", "li", "h1", "h2", "h3", "h4", "blockquote"]):
-        tag.append("\n")
-    lines = (" ".join(line.split()) for line in soup.get_text().split("\n"))
-    return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip() + "\n"

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from multimail.v1 import mail_pb2, mail_service_pb2, mail_service_pb2_grpc
-from multimail_server import errors
+from multimail_server import beside, errors
 from multimail_server.accounts.caller import current_caller
 from multimail_server.accounts.request import changing
 from multimail_server.aip.address import parse_address
@@ -140,7 +140,7 @@ class MailServicer(DecisionCalls, NotificationCalls, mail_service_pb2_grpc.MailS
         with problems.collected():
             targets = requests.targets_of(request)
         with problems.collected():
-            message = requests.message_of(request, now=datetime.now(UTC))
+            message = await beside.read(request.ByteSize(), lambda: requests.message_of(request, now=datetime.now(UTC)))
         problems.raise_if_any()
         guard = requests.guard_of(request, account)
         message = requests.guarded(message, targets, guard)
@@ -153,10 +153,11 @@ class MailServicer(DecisionCalls, NotificationCalls, mail_service_pb2_grpc.MailS
         self, request: mail_service_pb2.ReplyEmailRequest, context: object
     ) -> mail_service_pb2.ReplyEmailResponse:
         """Accepts an answer."""
+        message = await beside.read(request.ByteSize(), lambda: requests.message_of(request, now=datetime.now(UTC)))
         email = await self._mail.reply(
             changing("ReplyEmail", request, request.request_id),
             request.email_id,
-            requests.message_of(request, now=datetime.now(UTC)),
+            message,
             subject=request.subject if request.HasField("subject") else None,
             to_all=request.reply_all,
         )
@@ -174,7 +175,9 @@ class MailServicer(DecisionCalls, NotificationCalls, mail_service_pb2_grpc.MailS
         with problems.collected():
             requests.check_subject(request.subject)
         with problems.collected():
-            content = content_of(request.body, request.html_body, request.markdown_body)
+            content = await beside.read(
+                request.ByteSize(), lambda: content_of(request.body, request.html_body, request.markdown_body)
+            )
         problems.raise_if_any()
         given = any(request.HasField(name) for name in ("body", "html_body", "markdown_body"))
         email = await self._mail.edit(

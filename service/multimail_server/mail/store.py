@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from multimail_server import errors
+from multimail_server import beside, errors
 from multimail_server.aip.address import parse_address
 from multimail_server.mail import accepting, arriving, oversight, reporting, waiting
 from multimail_server.mail.content import Content
@@ -37,7 +36,6 @@ if TYPE_CHECKING:
 NO_GUARD = Guard()
 _NOTHING = Letter("", Content(""))
 _UNATTACHED_FOR = timedelta(days=1)
-_LARGE_BYTES = 32 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,8 +192,7 @@ class MailStore:
     ) -> tuple[Document, bool]:
         """Keeps a mail that arrived; returns it, and whether the same had been taken in before."""
         digest = _digest(mailbox.values[0], envelope_from, raw)
-        # A large mail takes long to read; meanwhile others are served.
-        mail = parse_mail(raw) if len(raw) < _LARGE_BYTES else await asyncio.to_thread(parse_mail, raw)
+        mail = await beside.read(len(raw), lambda: parse_mail(raw))
         arrival = arriving.Arrival(mailbox, mail, raw, envelope_from, digest, tag, self._trusted, self._bounds.open_for)
         operation = request.operation(
             arrival.needs(request.account),
