@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import grpc
 import pytest
-from tests.rpc.calls import all_notifications, read_refusal, refusal, stubs, until
+from tests.rpc.calls import all_notifications, made, read_refusal, refusal, stubs, until
 from tests.rpc.relays import serving
 
 from multimail.v1 import contact_service_pb2 as contact_pb
@@ -325,7 +325,7 @@ async def broken(call: Any) -> str:
 async def test_a_watcher_that_leaves_frees_everything(engine_uri: str, tmp_path: Path) -> None:
     """Streams are bounded like calls; each that is cancelled frees its place, its task and its place in the feed."""
     async with (
-        serving(engine_uri, tmp_path, "leaving", max_concurrent=4) as account,
+        serving(engine_uri, tmp_path, "leaving", max_concurrent=16) as account,
         stubs(account) as (contacts, mail),
     ):
         (feed,) = [
@@ -370,3 +370,55 @@ async def test_reading_the_history_needs_read(account: Account, call: str) -> No
         else:
             refused = await ended(mail.WatchNotifications(pb.WatchNotificationsRequest()))
     assert ("PERMISSION_DENIED", "read") == (refused.code, refused.metadata["scope"])
+
+
+async def test_a_history_that_was_trimmed_whole_says_so(account: Account) -> None:
+    """Who comes back after everything was trimmed is told so, instead of being shown an empty history."""
+    database = account.running.database
+    async with stubs(account) as (contacts, mail):
+        await make(contacts, *(f"p{number}" for number in range(6)))
+        await database.delete_many("notifications", [{"account": account.name, "seq": seq} for seq in range(1, 7)])
+        for after in (2, 5):
+            refused = await refusal(mail.ListNotifications(pb.ListNotificationsRequest(after_seq=after)))
+            assert ("POSITION_TOO_OLD", "7") == (refused.reason, refused.metadata["oldest_seq"])
+        for after in (0, 6, 9):
+            assert [] == await all_notifications(mail, after)
+
+
+async def test_a_filter_that_lets_little_through_still_ends(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page looks at a bounded part of the history: it may be empty, and its token leads on to what is shown."""
+    monkeypatch.setattr("multimail_server.notifications.store._BATCH", 3)
+    monkeypatch.setattr("multimail_server.notifications.store._MOST_RUNS", 2)
+    async with stubs(account) as (contacts, mail):
+        await make(contacts, *(f"p{number}" for number in range(20)))
+        await made(account)
+        (box,) = (await mail.ListMailboxes(pb.ListMailboxesRequest())).mailboxes
+        kind = mail_pb.NOTIFICATION_TYPE_MAILBOX_CREATED
+        sizes, token, found = [], "", []
+        while not sizes or token:
+            page = await mail.ListNotifications(
+                pb.ListNotificationsRequest(types=[kind], page_token=token, page_size=5)
+            )
+            sizes.append(len(page.notifications))
+            found += page.notifications
+            token = page.next_page_token
+        assert ([0, 0, 0, 1], [box.id]) == (sizes, [each.mailbox_id for each in found])
+
+
+async def test_one_key_cannot_take_every_stream(engine_uri: str, tmp_path: Path) -> None:
+    """A key holds a quarter of the streams at most; the next one is refused, and other keys still get theirs."""
+    async with (
+        serving(engine_uri, tmp_path, "streams", max_concurrent=8) as account,
+        stubs(account) as (_, mail),
+        stubs(account) as (_, other),
+    ):
+        async with watching(mail, only_new=True) as one, watching(mail, only_new=True) as two:
+            await read(one, 1)
+            await read(two, 1)
+            async with watching(mail, only_new=True) as three:
+                assert "TOO_BUSY" == (await ended(three)).reason
+            async with watching(other, after_seq=0) as theirs:
+                await made(account)
+                assert 1 == len(await read(theirs, 1))
+        async with watching(mail, after_seq=0) as again:
+            assert 1 == len(await read(again, 1))

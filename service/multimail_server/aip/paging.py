@@ -32,7 +32,7 @@ M = TypeVar("M", bound="Message")
 DEFAULT_SIZE = 50
 MAX_SIZE = 500
 KEY_BYTES = 32
-_MAX_BYTES = 3 << 20
+MAX_PAGE_BYTES = 3 << 20
 _NONCE_BYTES = 12
 _VERSION = "1"  # part of what a token is bound to, so that old tokens fail when their form changes
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -53,7 +53,12 @@ class Page:
     _seal: Callable[[Sequence[Any]], str]
 
     def fill(
-        self, found: Sequence[D], to_message: Callable[[D], M], position_of: Callable[[D], Sequence[Any]]
+        self,
+        found: Sequence[D],
+        to_message: Callable[[D], M],
+        position_of: Callable[[D], Sequence[Any]],
+        *,
+        behind: Sequence[Any] | None = None,
     ) -> tuple[list[M], str]:
         """The page's messages, and the token of the next page; empty on the last.
 
@@ -63,17 +68,19 @@ class Page:
             found: What there is, one more than the page holds if there is more.
             to_message: Makes the message of one entry.
             position_of: The sort keys of one entry.
+            behind: Where to go on behind everything found, for a search that was ended early.
         """
         messages: list[M] = []
-        room = _MAX_BYTES
+        room = MAX_PAGE_BYTES
         for entry in found[: self.size]:
             message = to_message(entry)
             room -= message.ByteSize()
             if messages and room < 0:
                 break
             messages.append(message)
-        more = len(messages) < len(found)
-        return messages, self._seal(position_of(found[len(messages) - 1])) if more else ""
+        if len(messages) < len(found):
+            behind = position_of(found[len(messages) - 1])
+        return messages, self._seal(behind) if behind else ""
 
 
 class PageTokens:

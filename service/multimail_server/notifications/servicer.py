@@ -37,8 +37,10 @@ class NotificationCalls:
         page = self._tokens.open_page(account, request)
         after = page.position[0] if page.position else request.after_seq
         shows = await self._shows(account, request)
-        found = await self._notifications.list(account, after=after, shows=shows, limit=page.size + 1)
-        notifications, token = page.fill(found, convert.notification_to_proto, lambda each: [each["seq"]])
+        found, looked = await self._notifications.list(account, after=after, shows=shows, limit=page.size)
+        notifications, token = page.fill(
+            found, convert.notification_to_proto, lambda each: [each["seq"]], behind=[looked] if looked else None
+        )
         return mail_service_pb2.ListNotificationsResponse(notifications=notifications, next_page_token=token)
 
     async def WatchNotifications(

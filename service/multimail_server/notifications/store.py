@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 KEPT = timedelta(days=30)
 _BATCH = 500
+_MOST_RUNS = 20
 _TRIMMED_AT_ONCE = 1_000
 
 
@@ -33,22 +34,44 @@ class NotificationStore:
         Raises:
             DomainError: POSITION_TOO_OLD when what comes after `after` is no longer kept.
         """
-        found = await self._database.find(
-            "notifications", {"account": account, "seq": {"$gt": after}}, sort=[("seq", 1)], limit=_BATCH
-        )
+        found = await self._behind(account, after)
+        if not found and after and (newest := await self._newest(account)) > after:
+            found = await self._behind(account, after)  # they may have come since
+            if not found:
+                raise too_old(newest + 1)
         first = after + 1 if after else found[0]["seq"] if found else 1
         run = [each for number, each in enumerate(found, first) if each["seq"] == number]
         if found and not run and await self.oldest(account) > first:
             raise too_old(found[0]["seq"])
         return run
 
-    async def list(self, account: str, *, after: int, shows: Callable[[Document], bool], limit: int) -> list[Document]:
-        """Those numbered higher than `after` that `shows` picks, oldest first, at most `limit`; see `run`."""
+    async def _behind(self, account: str, after: int) -> list[Document]:
+        return await self._database.find(
+            "notifications", {"account": account, "seq": {"$gt": after}}, sort=[("seq", 1)], limit=_BATCH
+        )
+
+    async def _newest(self, account: str) -> int:
+        """The newest number that was given out; 0 when none was."""
+        found = await self._database.find("accounts", {"_id": account}, projection={"seq": 1})
+        return int(found[0]["seq"]) if found else 0
+
+    async def list(
+        self, account: str, *, after: int, shows: Callable[[Document], bool], limit: int
+    ) -> tuple[list[Document], int]:
+        """Those numbered higher than `after` that `shows` picks, oldest first, at most `limit`; see `run`.
+
+        Looks at a bounded number of them: beside them stands up to which number, when more may follow, else 0.
+        """
         shown: list[Document] = []
-        while len(shown) < limit and (run := await self.run(account, after)):
+        for _ in range(_MOST_RUNS):
+            run = await self.run(account, after)
+            if not run:
+                return shown, 0
             shown += [notification for notification in run if shows(notification)]
             after = run[-1]["seq"]
-        return shown[:limit]
+            if len(shown) >= limit:
+                return shown[:limit], shown[limit - 1]["seq"]
+        return shown, after
 
     async def oldest(self, account: str) -> int:
         """The oldest number that is kept; 0 when none is."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
 
@@ -18,7 +19,8 @@ class Admission:
     """Bounds on calls.
 
     Args:
-        max_concurrent: Calls of one class (reads, changes, streams) under way at once.
+        max_concurrent: Calls of one class (reads, changes, streams) under way at once. Of the streams, which may last
+            for ever, one key can hold a quarter.
         rate_per_s: Calls a second per key, on average over two seconds; 0 for no bound.
         clock: Seconds that only grow.
     """
@@ -28,6 +30,7 @@ class Admission:
         self._rate_per_s = rate_per_s
         self._clock = clock
         self._under_way = {"read": 0, "change": 0, "stream": 0}
+        self._streams: Counter[str] = Counter()
         self._buckets: dict[str, tuple[float, float]] = {}
 
     @contextmanager
@@ -37,11 +40,18 @@ class Admission:
             self._spend(key_id)
         if self._under_way[kind] >= self._max_concurrent:
             raise DomainError(Reason.TOO_BUSY, "The service is busy; come back shortly.", retry_after_s=0.5)
+        most = max(self._max_concurrent // 4, 1)
+        if kind == "stream" and self._streams[key_id] >= most:
+            raise DomainError(Reason.TOO_BUSY, f"This key holds {most} streams; end one first.", retry_after_s=0.5)
         self._under_way[kind] += 1
+        self._streams[key_id] += kind == "stream"
         try:
             yield
         finally:
             self._under_way[kind] -= 1
+            if kind == "stream":
+                self._streams[key_id] -= 1
+                self._streams += Counter()  # forgets keys without one
 
     def _spend(self, key_id: str) -> None:
         """Takes one token from the key's bucket."""
