@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+import time
+from datetime import UTC, datetime, timedelta
 from email import message_from_bytes
 
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from multimail_server.errors import DomainError
 from multimail_server.mail import oversight, states, thread
 from multimail_server.mail.compose import Outgoing, check_header_text, compose, message_id_for
-from multimail_server.mail.mime import parse_mail
+from multimail_server.mail.mime import MAX_DEPTH, MAX_LINES, parse_mail
 
 NOW = datetime(2026, 6, 1, 12, 30, tzinfo=UTC)
 LINES = st.text(alphabet=st.characters(blacklist_categories=["Cs", "Cc", "Zl", "Zp"]), max_size=60)
@@ -163,7 +164,63 @@ def test_modes() -> None:
 
 def test_the_parent_is_the_nearest_known() -> None:
     """A mail answers what In-Reply-To names, else the last of its References that is known."""
-    known = [{"headers": {"message_id": f"<{n}>"}, "thread": f"t{n}"} for n in range(3)]
+    known = [{"headers": {"message_id": f"<{n}>"}, "thread": f"t{n}", "direction": "outbound"} for n in range(3)]
     assert known[0] is thread.parent_of(known, "<0>", ("<1>", "<2>"))
     assert known[2] is thread.parent_of(known, "<unknown>", ("<1>", "<2>"))
     assert thread.parent_of(known, "", ("<9>",)) is None
+
+
+def nested(depth: int, lines: int) -> bytes:
+    """A mail of parts inside parts, so deep, and at the bottom so many empty lines."""
+    heads = [f"Content-Type: multipart/mixed; boundary=b{level}\n\n--b{level}\n" for level in range(depth)]
+    return ("From: a@x.test\nSubject: deep\n" + "".join(heads) + "\n" * lines).encode()
+
+
+def took_s(raw: bytes) -> float:
+    """The shorter of two times to read a mail, in seconds of this thread alone."""
+    times = []
+    for _ in range(2):
+        begun = time.thread_time()
+        assert "a@x.test" == parse_mail(raw).from_address
+        times.append(time.thread_time() - begun)
+    return min(times)
+
+
+def test_parts_inside_parts_cost_no_more_below_the_bound() -> None:
+    """Parts nested far deeper than any real mail take little longer to read than those at the bound."""
+    assert took_s(nested(300, 40_000)) < 4 * took_s(nested(MAX_DEPTH, 40_000))
+
+
+def test_headers_without_end_are_cut() -> None:
+    """A To header of thirty times the length that is read takes little longer than one of that length."""
+    short, long = (b"From: a@x.test\nTo: " + b"a@b.test,\n " * count + b"c@d.test\n\nx" for count in (6_000, 180_000))
+    assert took_s(long) < 8 * took_s(short)
+    assert 1 == len(parse_mail(long).to)
+
+
+def test_lines_beyond_the_bound_are_not_read() -> None:
+    """A mail of more lines than are read says so, and shows what came before."""
+    mail = parse_mail(b"From: a@x.test\n\nfirst\n" + b"\n" * MAX_LINES + b"last\n")
+    assert mail.text.startswith("first")
+    assert "last" not in mail.text
+    assert [f"it has more than {MAX_LINES} lines; the rest was not read"] == list(mail.defects)
+
+
+def test_what_was_let_in_late_answers_nothing_that_was_sent_after_it() -> None:
+    """A mail that came before ours was sent, and was let in after it, leaves ours waiting for an answer."""
+    ours = thread.with_sent(thread.new("thread_1", "acct", "s"), "email_2", NOW)
+    late = thread.with_heard(ours, "email_1", "contact_1", NOW - timedelta(minutes=5))
+    assert (NOW, None) == (late["awaiting_since"], late["unanswered_since"])
+    answered = thread.with_heard(late, "email_3", "contact_1", NOW + timedelta(minutes=5))
+    assert (None, "email_3") == (answered["awaiting_since"], answered["last_heard"]["email"])
+    older = thread.with_heard(answered, "email_0", "contact_2", NOW + timedelta(minutes=1))
+    assert (NOW + timedelta(minutes=1), "email_3") == (older["unanswered_since"], older["last_heard"]["email"])
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_what_we_sent_is_the_parent_of_its_answer(order: int) -> None:
+    """Of a mail that one of our mailboxes sent to another, the answer belongs to what was sent."""
+    copies = [
+        {"direction": direction, "headers": {"message_id": "<m@x.test>"}} for direction in ("outbound", "inbound")
+    ]
+    assert "outbound" == (thread.parent_of(copies[::order], "<m@x.test>", []) or {})["direction"]

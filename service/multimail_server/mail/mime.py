@@ -7,6 +7,7 @@ import email.policy
 import re
 from dataclasses import dataclass
 from email.header import decode_header
+from email.message import Message
 from email.utils import getaddresses, parsedate_to_datetime
 from functools import partial
 from typing import TYPE_CHECKING
@@ -17,7 +18,6 @@ from multimail_server.mail.html import text_from_html
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from datetime import datetime
-    from email.message import Message
     from typing import Any, Literal, TypeVar
 
     from multimail_server.mail.reports import Authentication, Report
@@ -28,9 +28,12 @@ if TYPE_CHECKING:
 MAX_RAW_BYTES = 14 << 20
 MAX_BODY_BYTES = 256 << 10
 MAX_PARTS = 1_000
+MAX_LINES = 500_000
+MAX_DEPTH = 20
 MAX_REFERENCES = 50
 MAX_ADDRESSES = 500
 _MAX_HEADER = 4_000
+_MAX_ADDRESS_HEADER = 64_000
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 _BODY_CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _MESSAGE_ID = re.compile(r"<[^<>\s]{1,900}>")
@@ -96,7 +99,9 @@ class ParsedMail:
 def parse_mail(raw: bytes) -> ParsedMail:
     """Reads a mail; never raises."""
     defects: list[str] = []
-    message = _guarded(lambda: email.message_from_bytes(raw, policy=email.policy.compat32), None, defects, "the mail")
+    if raw.count(b"\n") > MAX_LINES:
+        defects.append(f"it has more than {MAX_LINES} lines; the rest was not read")
+    message = _guarded(lambda: _read(raw), None, defects, "the mail")
     if message is None:
         return ParsedMail(defects=tuple(defects), text=_clean(raw.decode("utf-8", "replace"))[:MAX_BODY_BYTES])
     if not message.keys():
@@ -136,8 +141,30 @@ def parse_mail(raw: bytes) -> ParsedMail:
 def file_in(raw: bytes, index: int) -> bytes:
     """The bytes of the file that `parse_mail` lists under this number; raises IndexError when there is none."""
     bodies = _Bodies([])
-    bodies.collect(email.message_from_bytes(raw, policy=email.policy.compat32))
+    bodies.collect(_read(raw))
     return bodies.files[index]()
+
+
+class _Part(Message):
+    """A part that knows how deep it lies; below MAX_DEPTH nothing is divided further, for that costs by depth."""
+
+    _depth = 0
+
+    def attach(self, payload: Any) -> None:
+        """Takes one part in."""
+        payload._depth = self._depth + 1  # noqa: SLF001  one of its own kind
+        super().attach(payload)
+
+    def get_boundary(self, failobj: Any = None) -> Any:
+        """What divides its parts."""
+        return super().get_boundary(failobj) if self._depth < MAX_DEPTH else failobj
+
+
+def _read(raw: bytes) -> Message[Any, Any]:
+    """The mail's parts, as far as its first MAX_LINES lines go: what comes of more is the work of a minute."""
+    if raw.count(b"\n") > MAX_LINES:
+        raw = b"\n".join(raw.split(b"\n", MAX_LINES)[:MAX_LINES])
+    return email.message_from_bytes(raw, _Part, policy=email.policy.compat32)
 
 
 def _guarded(read: Callable[[], T], fallback: T, defects: list[str], what: str) -> T:
@@ -204,7 +231,7 @@ def _addresses(message: Message[Any, Any], name: str, defects: list[str]) -> lis
     """Names and bare addresses of an address header, those that have the form of one."""
     found: list[tuple[str, str]] = []
     for value in _values(message, name):
-        for person, address in _pairs(value)[:MAX_ADDRESSES]:
+        for person, address in _pairs(value[:_MAX_ADDRESS_HEADER])[:MAX_ADDRESSES]:
             match = _ADDRESS.fullmatch(address.strip())
             if match:
                 shown = _guarded(partial(_decoded, person), person, defects, name)

@@ -70,10 +70,12 @@ def without_sent(thread: Document, email: str) -> Document:
 
 def with_heard(thread: Document, email: str, person: str, at: datetime) -> Document:
     """The thread after somebody wrote; `since` is when the oldest of their mails that waits for us came."""
-    since = thread["unanswered_since"] or at
-    sends = [each | {"answered": True} for each in thread["sends"]]
-    heard = {"email": email, "person": person, "at": at, "since": since}
-    return _waiting(thread | {"last_heard": heard, "sends": sends}, None)
+    since = min(thread["unanswered_since"] or at, at)
+    sends = [each | {"answered": each["answered"] or each["at"] <= at} for each in thread["sends"]]
+    heard = {"email": email, "person": person, "at": at}
+    if (known := thread["last_heard"]) is not None and known["at"] > at:  # this one waited for a person
+        heard = known
+    return _waiting(thread | {"last_heard": heard | {"since": since}, "sends": sends}, None)
 
 
 def _waiting(thread: Document, since: datetime | None) -> Document:
@@ -93,13 +95,24 @@ def _waiting(thread: Document, since: datetime | None) -> Document:
 
 def with_person(thread: Document, key: str, contact: str) -> Document:
     """The thread after the address `key` became a contact."""
-    return thread | {"people": _joined([each for each in thread["people"] if each != key], [contact])}
+    people = _joined([each for each in thread["people"] if each != key], [contact])
+    return thread | {"people": people, "last_heard": _heard_from(thread, [key], contact)}
 
 
 def without_person(thread: Document, contact: str, keys: Sequence[str]) -> Document:
     """The thread without an erased person; alone in it, they take its subject along."""
     people = [each for each in thread["people"] if each != contact and each not in keys]
-    return thread | {"people": people, "subject": thread["subject"] if people else ""}
+    return thread | {
+        "people": people,
+        "subject": thread["subject"] if people else "",
+        "last_heard": _heard_from(thread, [contact, *keys], ""),
+    }
+
+
+def _heard_from(thread: Document, known_as: Sequence[str], person: str) -> Document | None:
+    """Who was heard last, under another name when they are one of these."""
+    heard: Document | None = thread["last_heard"]
+    return heard | {"person": person} if heard is not None and heard["person"] in known_as else heard
 
 
 def parent_of(
@@ -112,7 +125,9 @@ def parent_of(
         in_reply_to: The new mail's In-Reply-To.
         references: The new mail's References, oldest first.
     """
-    by_id = {each["headers"]["message_id"]: each for each in linked if each["headers"]["message_id"]}
+    # Mail between two mailboxes of an account is there twice, as sent and as received; what was sent is answered.
+    ours_last = sorted(linked, key=lambda each: bool(each["direction"] == "outbound"))
+    by_id = {each["headers"]["message_id"]: each for each in ours_last if each["headers"]["message_id"]}
     for identifier in (in_reply_to, *reversed(references)):
         if identifier in by_id:
             return by_id[identifier]
