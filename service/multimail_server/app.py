@@ -163,10 +163,9 @@ class Service:
         later(parts.carriers.close)
         parts.outbox.start()
         later(parts.outbox.stop, _HAND_BACK_S)
-        parts.feed_look.start()
-        later(parts.feed_look.stop)
-        parts.jobs.start()
-        later(parts.jobs.stop)
+        for worker in (parts.feed_look, parts.jobs, parts.waited):
+            worker.start()
+            later(worker.stop)
         watch = Worker("health", lambda: _watch(database, checks), interval_s=1.0)
         parts.boundary.open()
         later(parts.boundary.drain, _DRAIN_S)
@@ -246,6 +245,7 @@ class _Parts:
             carrier_for=self.carriers.carrier_for,
             files=files,
             suppressions=suppressions,
+            bounds=bounds,
             tags=self.tags,
             verp=settings.verp,
             process_id=self.process.id,
@@ -255,6 +255,7 @@ class _Parts:
         contacts = ContactStore(database, reader, self.committer)
         jobs = Jobs(database, self.committer, notifications, files, bounds)
         self.jobs = Worker("jobs", jobs.step, interval_s=1.0)
+        self.waited = Worker("waiting", jobs.come_due, interval_s=1.0)
         interactions = Interactions(database, reader)
         self.contact_servicer = ContactServicer(contacts, Erasures(self.committer), interactions, self.tokens)
         self.mail_servicer = MailServicer(

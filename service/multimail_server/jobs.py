@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import contextmanager
+from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,7 @@ log = logging.getLogger("multimail.jobs")
 
 _AT_ONCE = 50
 _ADOPT_AT_MOST = 1_000
+_AGAIN_AFTER = timedelta(minutes=1)
 
 
 class Jobs:
@@ -47,18 +49,24 @@ class Jobs:
         self._bounds = bounds
 
     async def step(self) -> bool:
-        """Does what is due now; returns whether more may be."""
+        """Does one step of each job that is due; returns whether more may be."""
         now = await self._database.now()
-        due = await self._database.find("jobs", {"due_at": {"$lte": now}}, limit=_AT_ONCE)
-        for job in due:
-            with _logged(job["type"]):  # its id may hold an address
-                await _DO[job["type"]](self, job)
-        waited = await self._waited(now)
+        due = await self._database.find("jobs", {"due_at": {"$lte": now}}, sort=[("due_at", 1)], limit=_AT_ONCE)
+        more = await asyncio.gather(*(self._do(job, now) for job in due))
         trimmed = await self._notifications.trim()
-        return trimmed or waited or len(due) == _AT_ONCE
+        return trimmed or any(more) or len(due) == _AT_ONCE
 
-    async def _waited(self, now: datetime) -> bool:
+    async def _do(self, job: Document, now: datetime) -> bool:
+        """One step of a job; returns whether it has more to do. One that fails makes room for the others."""
+        with _logged(job["type"]):  # its id may hold an address
+            return await _DO[job["type"]](self, job)
+        later = {"$set": {"due_at": now + _AGAIN_AFTER}}
+        await self._database.update_one("jobs", {"_id": job["_id"], "due_at": job["due_at"]}, later)
+        return False
+
+    async def come_due(self) -> bool:
         """Does what the time of waiting mail says; returns whether more may be due."""
+        now = await self._database.now()
         due: list[Document] = []
         for state in sorted(states.WAITING):
             due += await self._database.find(
@@ -68,28 +76,35 @@ class Jobs:
                 sort=[("due_at", 1)],
                 limit=_AT_ONCE,
             )
-        await asyncio.gather(*(self._come_due(email["account"], email["_id"]) for email in due))
-        return len(due) >= _AT_ONCE
+        done = await asyncio.gather(*(self._come_due(email["account"], email["_id"]) for email in due))
+        return len(due) >= _AT_ONCE and any(done)
 
-    async def _come_due(self, account: str, email_id: str) -> None:
+    async def _come_due(self, account: str, email_id: str) -> bool:
         rule = partial(waiting.come_due, email_id=email_id, bounds=self._bounds)
         with _logged(email_id):
             await self._committer.run(Operation(account, "job.wait", (waiting.need(email_id),), rule))
+            return True
+        return False
 
-    async def _remove(self, job: Document) -> None:
+    async def _remove(self, job: Document) -> bool:
         """Removes the files of a mail that was never accepted."""
         for name in job["files"]:
             await self._files.delete(name)
         need = Need("jobs", "_id", (job["_id"],))
         await self._run(job, [need], lambda draft: _drop(draft, job))
+        return False
 
-    async def _scrub(self, job: Document) -> None:
-        while ids := await erasure.mail_to_scrub(self._database, job, _AT_ONCE):
+    async def _scrub(self, job: Document) -> bool:
+        """Scrubs some of an erased person's mail; closes the erasure when none is left."""
+        if ids := await erasure.mail_to_scrub(self._database, job, _AT_ONCE):
             await self._run(job, _needs(job, ids), partial(erasure.scrub, job=job, ids=ids))
+            return True
         needs = [Need("erasures", "_id", (job["erasure"],)), Need("jobs", "_id", (job["_id"],))]
         await self._run(job, needs, lambda draft: erasure.finish(draft, job))
+        return False
 
-    async def _adopt(self, job: Document) -> None:
+    async def _adopt(self, job: Document) -> bool:
+        """Gives a new contact the mail that came before it was one."""
         waiting = await self._database.aggregate(
             "emails",
             [
@@ -108,6 +123,7 @@ class Jobs:
             await self._run(job, _needs(job, some), rule)
         need = Need("jobs", "_id", (job["_id"],))
         await self._run(job, [need], lambda draft: _forget(draft, job))
+        return False
 
     async def _run(self, job: Document, needs: Sequence[Need], rule: Callable[[Draft], None]) -> None:
         await self._committer.run(Operation(job["account"], f"job.{job['type']}", tuple(needs), rule))
@@ -142,7 +158,7 @@ def _drop(draft: Draft, job: Document) -> None:
         draft.notify("files_removed", shown=False)
 
 
-_DO: dict[str, Callable[[Jobs, Document], Awaitable[None]]] = {
+_DO: dict[str, Callable[[Jobs, Document], Awaitable[bool]]] = {
     "scrub": Jobs._scrub,  # noqa: SLF001  its own
     "adopt": Jobs._adopt,  # noqa: SLF001
     "remove_files": Jobs._remove,  # noqa: SLF001

@@ -16,6 +16,7 @@ from tests.rpc.relays import HANG_UP, Peer, make_due, serving
 from multimail.v1 import contact_service_pb2 as contact_pb
 from multimail.v1 import mail_pb2 as mail_pb
 from multimail.v1 import mail_service_pb2 as pb
+from multimail_server.mail import outbox
 from multimail_server.mail.mime import parse_mail
 from multimail_server.mail.outbox import LEASE
 
@@ -236,6 +237,7 @@ async def test_a_lost_answer_follows_the_policy(account: Account, peer: Peer, po
         assert ends == mail_pb.EmailState.Name(done.state).removeprefix("EMAIL_STATE_").lower()
         if policy == "HOLD":
             assert 1 == len(peer.of(person))
+            await asyncio.sleep(1)  # a Date header of its own would show
             again = pb.ResolveEmailRequest(id=email.id, resolution=pb.RESOLUTION_SEND_AGAIN)
             await overseer.ResolveEmail(again)
             assert mail_pb.EMAIL_STATE_SENT == (await settled(mail, email.id)).state
@@ -347,3 +349,76 @@ async def test_mail_can_be_listed_by_how_it_stands(account: Account, peer: Peer)
         assert [ids["held"], ids["sent"]] == [each.id for each in both.emails]
         everything = await mail.ListEmails(pb.ListEmailsRequest(mailbox_email=box))
         assert list(ids.values())[::-1] == [each.id for each in everything.emails]
+
+
+async def test_domains_in_other_letters(engine_uri: str, tmp_path: Any) -> None:
+    """A mailbox and a person whose domains have letters beyond ASCII need no SMTPUTF8: domains go as A-labels."""
+    async with Peer(utf8=False).listening() as old:
+        url = f"smtp://127.0.0.1:{old.port}"
+        async with serving(engine_uri, tmp_path, "idn", smtp_url=url) as account, stubs(account) as (_, mail):
+            async with stubs(account, "admin") as (_, admin):
+                box = (await admin.CreateMailbox(pb.CreateMailboxRequest(email="info@bücher.test"))).email
+            done = await settled(mail, (await sent(mail, box, "bo@straße.test")).id)
+            assert "sent" == state_of(done), done.recipients
+            (taken,) = old.deliveries
+            assert ("xn--bcher-kva.test", "bo@xn--strae-oqa.test") == (
+                taken.sender.rpartition("@")[2], taken.recipients[0],
+            )  # fmt: skip
+
+
+async def test_nothing_comes_between_an_answer_and_its_record(account: Account, peer: Peer) -> None:
+    """After the server's answer nothing more is said on the connection before the outcome is on disk."""
+    async with stubs(account) as (_, mail):
+        box = await made(account)
+        await settled(mail, (await sent(mail, box, "one@record.test")).id)
+        (taken,) = peer.of("one@record.test")
+        assert b"DATA" == taken.session.commands[-1]
+        await settled(mail, (await sent(mail, box, "two@record.test")).id)
+        assert b"RSET" in taken.session.commands[taken.session.commands.index(b"DATA") :]
+
+
+async def test_what_nobody_foresaw_is_tried_again(
+    account: Account, peer: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An error in our own code ends neither the outbox nor the mail: it waits like any other for its next try."""
+
+    def broken(outgoing: Any) -> bytes:
+        if "odd@fault.test" in outgoing.to:
+            raise ZeroDivisionError
+        return compose(outgoing)
+
+    compose = outbox.compose
+    async with stubs(account) as (_, mail):
+        box = await made(account)
+        with monkeypatch.context() as patch:
+            patch.setattr(outbox, "compose", broken)
+            odd = await sent(mail, box, "odd@fault.test")
+            waiting = await put_off(account, odd.id)
+            assert (None, "queued", 1) == (waiting["lease"], waiting["state"], waiting["attempts"])
+            assert waiting["due_at"] > await account.running.database.now()
+            assert "sent" == state_of(await settled(mail, (await sent(mail, box, "even@fault.test")).id))
+        await make_due(account, odd.id)
+        assert "sent" == state_of(await settled(mail, odd.id))
+
+
+async def test_a_mail_that_comes_back_after_its_cancellation_was_never_sent(account: Account, peer: Peer) -> None:
+    """Cancelled while the server thinks, and then put off by it: the mail ends, and nobody counts as written to."""
+    async with stubs(account) as (contacts, mail):
+        box = await made(account)
+        peer.gate.clear()
+        peer.say(". back@cancel.test", b"451 later\r\n")
+        email = await sent(mail, box, "back@cancel.test", "other@cancel.test")
+
+        async def handed_over() -> bool:
+            return peer.waiting > 0
+
+        await until(handed_over)
+        await mail.CancelEmail(pb.CancelEmailRequest(id=email.id))
+        peer.gate.set()
+        done = await settled(mail, email.id)
+        assert {"back@cancel.test": "cancelled", "other@cancel.test": "cancelled"} == states_of(done)
+        for person in ("back@cancel.test", "other@cancel.test"):
+            found = await contacts.GetContact(contact_pb.GetContactRequest(email=person))
+            assert not found.HasField("last_contacted"), person
+        thread = (await mail.GetThread(pb.GetThreadRequest(id=email.thread_id))).thread
+        assert not thread.HasField("awaiting_reply_since")

@@ -175,8 +175,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_CONVERSATION_TOO_FAST: _ErrorReason.ValueType  # 30
     """The conversation goes faster than people write: mail loops end so. `scope` is `thread` (mails of ours in one
-    thread) or `pair` (mails from one mailbox to one person), counted over an hour; a RetryInfo beside it.
-    RESOURCE_EXHAUSTED.
+    thread) or `pair` (mails from one mailbox to one person), counted over an hour, a RetryInfo beside it; or `waiting`
+    (mails to one person that are held or scheduled). RESOURCE_EXHAUSTED.
 
         {"reason": "CONVERSATION_TOO_FAST", "domain": "multimail",
          "metadata": {"scope": "thread", "limit": "30", "thread_id": "thread_01KAV7ZJ2J5X8B0Q4T9M3N6P7R"}}
@@ -364,8 +364,8 @@ ERROR_REASON_SUPPRESSED: ErrorReason.ValueType  # 29
 """
 ERROR_REASON_CONVERSATION_TOO_FAST: ErrorReason.ValueType  # 30
 """The conversation goes faster than people write: mail loops end so. `scope` is `thread` (mails of ours in one
-thread) or `pair` (mails from one mailbox to one person), counted over an hour; a RetryInfo beside it.
-RESOURCE_EXHAUSTED.
+thread) or `pair` (mails from one mailbox to one person), counted over an hour, a RetryInfo beside it; or `waiting`
+(mails to one person that are held or scheduled). RESOURCE_EXHAUSTED.
 
     {"reason": "CONVERSATION_TOO_FAST", "domain": "multimail",
      "metadata": {"scope": "thread", "limit": "30", "thread_id": "thread_01KAV7ZJ2J5X8B0Q4T9M3N6P7R"}}

@@ -364,7 +364,7 @@ class _NotificationTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Noti
     NOTIFICATION_TYPE_EMAIL_QUEUED: _NotificationType.ValueType  # 7
     """A mail was accepted for sending."""
     NOTIFICATION_TYPE_EMAIL_SETTLED: _NotificationType.ValueType  # 8
-    """A mail came to its end: sent, failed, cancelled, expired or in doubt."""
+    """A mail came to its end: sent, failed, cancelled, rejected, expired or in doubt."""
     NOTIFICATION_TYPE_EMAIL_RECEIVED: _NotificationType.ValueType  # 9
     """A mail arrived."""
     NOTIFICATION_TYPE_EMAIL_READ: _NotificationType.ValueType  # 10
@@ -380,7 +380,7 @@ class _NotificationTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Noti
     NOTIFICATION_TYPE_EMAIL_UPDATED: _NotificationType.ValueType  # 15
     """The content of a held or scheduled mail changed."""
     NOTIFICATION_TYPE_SEND_REFUSED: _NotificationType.ValueType  # 16
-    """A send was refused by its guard, a suppression or a rate; see `rule`. Nothing else changed."""
+    """A send was refused by its guard, a suppression, a rate or the mode; see `rule`. Nothing else changed."""
     NOTIFICATION_TYPE_EMAIL_EVENT: _NotificationType.ValueType  # 17
     """Something was reported about the delivery of a mail."""
     NOTIFICATION_TYPE_SUPPRESSION_ADDED: _NotificationType.ValueType  # 18
@@ -408,7 +408,7 @@ NOTIFICATION_TYPE_MAILBOX_DELETED: NotificationType.ValueType  # 6
 NOTIFICATION_TYPE_EMAIL_QUEUED: NotificationType.ValueType  # 7
 """A mail was accepted for sending."""
 NOTIFICATION_TYPE_EMAIL_SETTLED: NotificationType.ValueType  # 8
-"""A mail came to its end: sent, failed, cancelled, expired or in doubt."""
+"""A mail came to its end: sent, failed, cancelled, rejected, expired or in doubt."""
 NOTIFICATION_TYPE_EMAIL_RECEIVED: NotificationType.ValueType  # 9
 """A mail arrived."""
 NOTIFICATION_TYPE_EMAIL_READ: NotificationType.ValueType  # 10
@@ -424,7 +424,7 @@ NOTIFICATION_TYPE_EMAIL_APPROVED: NotificationType.ValueType  # 14
 NOTIFICATION_TYPE_EMAIL_UPDATED: NotificationType.ValueType  # 15
 """The content of a held or scheduled mail changed."""
 NOTIFICATION_TYPE_SEND_REFUSED: NotificationType.ValueType  # 16
-"""A send was refused by its guard, a suppression or a rate; see `rule`. Nothing else changed."""
+"""A send was refused by its guard, a suppression, a rate or the mode; see `rule`. Nothing else changed."""
 NOTIFICATION_TYPE_EMAIL_EVENT: NotificationType.ValueType  # 17
 """Something was reported about the delivery of a mail."""
 NOTIFICATION_TYPE_SUPPRESSION_ADDED: NotificationType.ValueType  # 18
@@ -462,7 +462,9 @@ class Mailbox(_message.Message):
     etag: _builtins.str
     """Changes with every change of the mailbox."""
     hold_first_contact: _builtins.bool
-    """Whether the first mail to a person waits for approval, whatever the mode; later ones go."""
+    """Whether the first mail to a person waits for approval, whatever the mode; later ones go. What a caller says of
+    mail sent elsewhere (`last_contacted`) does not count.
+    """
     in_doubt_policy: Global___InDoubtPolicy.ValueType
     """What happens to a mail of which nobody can tell whether it was handed over."""
     @_builtins.property
@@ -479,7 +481,9 @@ class Mailbox(_message.Message):
 
     @_builtins.property
     def allow_list(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Addresses and domains to which mail goes without approval. It takes effect when every recipient is in it."""
+        """Addresses and domains to which mail goes without the approval that the mailbox's mode asks for. It takes effect when
+        every recipient is in it, and not for a mail whose sender asked for a gated mode itself.
+        """
 
     @_builtins.property
     def approval_ttl(self) -> _duration_pb2.Duration:
@@ -1065,7 +1069,7 @@ class Notification(_message.Message):
     email_state: Global___EmailState.ValueType
     """For EMAIL_SETTLED: the state it came to."""
     rule: _builtins.str
-    """For SEND_REFUSED: the rule that refused, as in ErrorInfo's `rule`, or `suppressed`, or `rate`."""
+    """For SEND_REFUSED: the rule that refused, as in ErrorInfo's `rule`, or `suppressed`, `rate` or `mode`."""
     event: Global___DeliveryEventType.ValueType
     """For EMAIL_EVENT: what was reported."""
     @_builtins.property

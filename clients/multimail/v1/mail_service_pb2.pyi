@@ -38,7 +38,9 @@ class _ResolutionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Resolution
     RESOLUTION_FAILED: _Resolution.ValueType  # 2
     """It did not arrive and shall not: the mail is FAILED."""
     RESOLUTION_SEND_AGAIN: _Resolution.ValueType  # 3
-    """It did not arrive and shall: the mail is QUEUED, with the same Message-ID."""
+    """It did not arrive and shall: the mail is QUEUED, with the same Message-ID, for those in doubt who were not erased
+    since; when nobody is left STATE_FORBIDS.
+    """
 
 class Resolution(_Resolution, metaclass=_ResolutionEnumTypeWrapper):
     """How a doubt ends."""
@@ -50,7 +52,9 @@ RESOLUTION_SENT: Resolution.ValueType  # 1
 RESOLUTION_FAILED: Resolution.ValueType  # 2
 """It did not arrive and shall not: the mail is FAILED."""
 RESOLUTION_SEND_AGAIN: Resolution.ValueType  # 3
-"""It did not arrive and shall: the mail is QUEUED, with the same Message-ID."""
+"""It did not arrive and shall: the mail is QUEUED, with the same Message-ID, for those in doubt who were not erased
+since; when nobody is left STATE_FORBIDS.
+"""
 Global___Resolution: _TypeAlias = Resolution  # noqa: Y015
 
 @_typing.final
@@ -511,8 +515,8 @@ class SendGuard(_message.Message):
     require_contact: _builtins.bool
     """The person is a contact already."""
     dedupe_key: _builtins.str
-    """No earlier mail to this address bore this key, at most 256 characters; mail that was stopped before it left does
-    not count.
+    """No earlier mail to this address bore this key, at most 256 characters; mail that was cancelled, rejected or not
+    approved in time does not count, mail that failed does.
     """
     @_builtins.property
     def not_contacted_within(self) -> _duration_pb2.Duration:
@@ -601,7 +605,9 @@ class ReplyEmailRequest(_message.Message):
     HTML part is made from it. At most 256 KiB.
     """
     reply_all: _builtins.bool
-    """Answer everybody in To and Cc too, mailboxes of this account excepted."""
+    """Answer everybody in To and Cc too, mailboxes of this account and what is no address excepted; more than 50 people
+    are refused.
+    """
     validate_only: _builtins.bool
     """Only say what would happen; see SendEmailRequest.validate_only."""
     @_builtins.property
@@ -824,7 +830,7 @@ class HeldPerson(_message.Message):
     INTERACTIONS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def contact(self) -> _contact_pb2.Contact:
-        """The contact; absent when the author of an inbound mail is none."""
+        """The contact."""
 
     @_builtins.property
     def interactions(self) -> _containers.RepeatedCompositeFieldContainer[_contact_pb2.Interaction]:
@@ -1095,7 +1101,7 @@ class BatchCheckSendsRequest(_message.Message):
     """The mode of the mails; see SendEmailRequest.oversight_mode."""
     @_builtins.property
     def to(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The addresses, 1 to 1000."""
+        """The addresses, 1 to 1000. What is no address has a refusal for its answer."""
 
     @_builtins.property
     def guard(self) -> Global___SendGuard:
@@ -1838,7 +1844,9 @@ class ListNotificationsResponse(_message.Message):
     """Where the next page starts; empty on the last one."""
     @_builtins.property
     def notifications(self) -> _containers.RepeatedCompositeFieldContainer[_mail_pb2.Notification]:
-        """The notifications, in order of their numbers. Kept 30 days."""
+        """The notifications, in order of their numbers. Kept 30 days. A page may hold fewer than asked for, or none, where
+        the filters let little through; only an empty next_page_token ends the walk.
+        """
 
     def __init__(
         self,

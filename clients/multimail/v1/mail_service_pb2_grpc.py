@@ -208,7 +208,8 @@ class MailServiceServicer:
 
     def DeleteMailbox(self, request, context):
         """Deletes a mailbox: it takes no more mail and its address is free again. Mail in its queue still goes out, mail
-        that waits for a person or its time does not; log entries stay, flagged `mailbox_deleted`. Scope: admin.
+        that waits for a person or its time does not; log entries stay, flagged `mailbox_deleted`. Scope: admin; and
+        oversight when the mailbox holds mail for people or may not send, for a new one could take its address over.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -51,7 +51,8 @@ class MailServiceStub:
     """
     DeleteMailbox: _grpc.UnaryUnaryMultiCallable[_mail_service_pb2.DeleteMailboxRequest, _mail_pb2.Mailbox]
     """Deletes a mailbox: it takes no more mail and its address is free again. Mail in its queue still goes out, mail
-    that waits for a person or its time does not; log entries stay, flagged `mailbox_deleted`. Scope: admin.
+    that waits for a person or its time does not; log entries stay, flagged `mailbox_deleted`. Scope: admin; and
+    oversight when the mailbox holds mail for people or may not send, for a new one could take its address over.
     """
     SendEmail: _grpc.UnaryUnaryMultiCallable[_mail_service_pb2.SendEmailRequest, _mail_service_pb2.SendEmailResponse]
     """Accepts a mail for sending. OK means that it is on disk and will go out even if the service is killed now;
@@ -148,7 +149,8 @@ class MailServiceAsyncStub(MailServiceStub):
     """
     DeleteMailbox: _aio.UnaryUnaryMultiCallable[_mail_service_pb2.DeleteMailboxRequest, _mail_pb2.Mailbox]  # type: ignore[assignment]
     """Deletes a mailbox: it takes no more mail and its address is free again. Mail in its queue still goes out, mail
-    that waits for a person or its time does not; log entries stay, flagged `mailbox_deleted`. Scope: admin.
+    that waits for a person or its time does not; log entries stay, flagged `mailbox_deleted`. Scope: admin; and
+    oversight when the mailbox holds mail for people or may not send, for a new one could take its address over.
     """
     SendEmail: _aio.UnaryUnaryMultiCallable[_mail_service_pb2.SendEmailRequest, _mail_service_pb2.SendEmailResponse]  # type: ignore[assignment]
     """Accepts a mail for sending. OK means that it is on disk and will go out even if the service is killed now;
@@ -272,7 +274,8 @@ class MailServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_mail_pb2.Mailbox, _abc.Awaitable[_mail_pb2.Mailbox]]:
         """Deletes a mailbox: it takes no more mail and its address is free again. Mail in its queue still goes out, mail
-        that waits for a person or its time does not; log entries stay, flagged `mailbox_deleted`. Scope: admin.
+        that waits for a person or its time does not; log entries stay, flagged `mailbox_deleted`. Scope: admin; and
+        oversight when the mailbox holds mail for people or may not send, for a new one could take its address over.
         """
 
     @_abc_1.abstractmethod

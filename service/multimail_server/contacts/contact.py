@@ -84,6 +84,11 @@ def is_erased(contact: Document) -> bool:
     return "erase_time" in contact
 
 
+def was_written_to(contact: Document) -> bool:
+    """Whether a mail to the person was ever queued here; what a caller says of mail elsewhere does not count."""
+    return bool(contact["sends"]) or bool(contact["sent_before"] != NEVER)
+
+
 def tombstone(contact: Document, now: datetime) -> Document:
     """What is left of an erased person: the id, so that it never names anybody again."""
     return {

@@ -27,6 +27,11 @@ if TYPE_CHECKING:
     from multimail_server.storage.documents import Document, Draft
 
 
+MAX_RECIPIENTS = 50
+# What a notification about a refused send names, where no rule of the guard refused it.
+_RULES = {Reason.SUPPRESSED: "suppressed", Reason.CONVERSATION_TOO_FAST: "rate", Reason.MODE_FORBIDS: "mode"}
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
     """One recipient of a mail: `kind` is `to`, `cc` or `bcc`, `field` their place in the request."""
@@ -76,24 +81,23 @@ def send(draft: Draft, sending: Sending) -> Document:
     """Accepts a mail for sending and returns its document, or refuses and changes nothing but the history."""
     mailbox = living_mailbox(draft, sending.mailbox)
     mode = oversight.stricter(mailbox["mode"], sending.mode)
-    oversight.require_sending(mode)
     if sending.letter.list_unsubscribe and not fits(mailbox["email"]):
         raise errors.invalid_field("list_unsubscribe", "needs a mailbox whose name is at most 21 bytes long")
     parent = _parent(draft, sending.answers)
     known = [draft.one("contacts", "email_keys", target.address.key) for target in sending.targets]
     conversation = draft.get("threads", parent["thread"]) if parent else None
-    refused = _why_not(draft, sending, mailbox, known, conversation)
+    refused = oversight.forbids_sending(mode) or _why_not(draft, sending, mailbox, known, conversation)
     if refused is not None:
         draft.note_refusal(
             "send_refused",
             shown=oversight.is_shown(mode),
             mailbox=mailbox["_id"],
-            rule=refused.metadata.get("rule", "suppressed" if refused.reason is Reason.SUPPRESSED else "rate"),
+            rule=refused.metadata.get("rule") or _RULES[refused.reason],
             **({"email": refused.metadata["email_id"]} if "email_id" in refused.metadata else {}),
             **({"contact": known[0]["_id"]} if len(known) == 1 and known[0] else {}),
         )
         raise refused
-    hold = _hold(mode, mailbox, sending.targets, known)
+    hold = _hold(sending, mailbox, known)
     people = [
         contact if contact is not None else made(draft, target.address)
         for contact, target in zip(known, sending.targets, strict=True)
@@ -141,24 +145,26 @@ def _why_not(
     if refused is not None:
         return refused
     contacts = [contact for contact in known if contact is not None]
+    if (sending.letter.send_at or _hold(sending, mailbox, known)) and (many := guard_rules.too_many_wait(contacts)):
+        return many
     return guard_rules.too_fast(contacts, conversation, mailbox["_id"], sending.bounds, draft.now)
 
 
-def _hold(mode: str, mailbox: Mapping[str, object], targets: Sequence[Target], known: Sequence[Document | None]) -> str:
-    strangers = any(each is None or each["last_contacted_at"] == contact_rules.NEVER for each in known)
-    return oversight.hold_reason(mode, mailbox, [target.address for target in targets], first_contact=strangers)
+def _hold(sending: Sending, mailbox: Mapping[str, object], known: Sequence[Document | None]) -> str:
+    strangers = any(each is None or not contact_rules.was_written_to(each) for each in known)
+    to = [target.address for target in sending.targets]
+    return oversight.hold_reason(mailbox, sending.mode, to, first_contact=strangers)
 
 
-def check(draft: Draft, sendings: Sequence[Sending]) -> list[str | DomainError]:
-    """For each of these mails what would become of it: `queued` or `held`, or why it would be refused."""
-    mailbox = living_mailbox(draft, sendings[0].mailbox)
-    mode = oversight.stricter(mailbox["mode"], sendings[0].mode)
-    oversight.require_sending(mode)
+def check(draft: Draft, need: Need, mode: str, sendings: Sequence[Sending]) -> list[str | DomainError]:
+    """For each of these mails from one mailbox what would become of it: `queued`, `held`, or why it is refused."""
+    mailbox = living_mailbox(draft, need)
+    oversight.require_sending(oversight.stricter(mailbox["mode"], mode))
     answers: list[str | DomainError] = []
     for sending in sendings:
         known = [draft.one("contacts", "email_keys", target.address.key) for target in sending.targets]
         refused = _why_not(draft, sending, mailbox, known, None)
-        answers.append(refused or ("held" if _hold(mode, mailbox, sending.targets, known) else "queued"))
+        answers.append(refused or ("held" if _hold(sending, mailbox, known) else "queued"))
     return answers
 
 
@@ -198,9 +204,10 @@ def enter(draft: Draft, email: Document, conversation: Document, people: Sequenc
 
 
 def ids_of(email: Document) -> dict[str, str]:
-    """What a notification about the mail names."""
+    """What a notification about the mail names; never a stranger's address, for nothing would take it out again."""
     ids = {"email": email["_id"], "mailbox": email["mailbox"], "thread": email["thread"]}
-    return ids | {"contact": email["people"][0]} if len(email["people"]) == 1 else ids
+    contacts = email_rules.contacts_in(email)
+    return ids | {"contact": contacts[0]} if len(contacts) == 1 == len(email["people"]) else ids
 
 
 def living_mailbox(draft: Draft, need: Need) -> Document:
@@ -218,12 +225,12 @@ def _parent(draft: Draft, identifier: str) -> Document | None:
     parent = draft.get("emails", identifier)
     if parent is None or parent["hidden"]:
         raise errors.not_found("email")
-    draft.see([Need("contacts", "_id", tuple(each for each in parent["people"] if each.startswith("contact_")))])
-    for each in parent["people"]:
-        if each.startswith("contact_"):
-            contact = draft.get("contacts", each)
-            if contact is None or contact_rules.is_erased(contact):
-                raise _nobody_to_answer()
+    people = email_rules.contacts_in(parent)
+    draft.see([Need("contacts", "_id", people)])
+    for each in people:
+        contact = draft.get("contacts", each)
+        if contact is None or contact_rules.is_erased(contact):
+            raise _nobody_to_answer()
     return parent
 
 

@@ -11,7 +11,6 @@ from multimail_server.mail import email as email_rules
 from multimail_server.mail import oversight, reporting, thread
 from multimail_server.mail.accepting import enter, ids_of, living_mailbox
 from multimail_server.mail.events import Event
-from multimail_server.mail.suppressions import suppress
 from multimail_server.storage.documents import Need
 
 if TYPE_CHECKING:
@@ -139,16 +138,22 @@ def let_in(draft: Draft, email: Document, contact: Document | None, open_for: ti
     """Makes an inbound mail part of its thread and of its author's log, and the answered mail answered."""
     people = [contact] if contact else []
     enter(draft, email, _thread(draft, email), people)
-    written = email["kind"] == "personal"
+    written, waits = email["kind"] == "personal", False
     if written:
-        author = email["author"]
-        heard = thread.with_heard(_thread(draft, email), email["_id"], author, email["at"])
+        heard = thread.with_heard(_thread(draft, email), email["_id"], email["author"], email["at"])
         draft.put("threads", heard)
+        waits = heard["unanswered_since"] is not None
         _answer(draft, email)
     for person in people:
         known = draft.get("contacts", person["_id"]) or person
         heard_from = contact_rules.with_heard(
-            known, thread=email["thread"], email=email["_id"], at=email["at"], counts=written, open_for=open_for
+            known,
+            thread=email["thread"],
+            email=email["_id"],
+            at=email["at"],
+            counts=written,
+            open_for=open_for,
+            waits=waits,
         )
         draft.put("contacts", heard_from)
     if contact is None and email["author"]:
@@ -174,14 +179,20 @@ def _apply(draft: Draft, arrival: Arrival) -> None:
     ours = draft.get("emails", tag.email) if tag is not None else None
     if ours is None and arrival.mail.reported_id:
         found = draft.all("emails", "linked", arrival.mail.reported_id)
-        ours = next((each for each in found if each["headers"]["message_id"] == arrival.mail.reported_id), None)
-    if ours is None or ours["direction"] != "outbound":
+        ours = next(
+            (
+                each
+                for each in found
+                if each["headers"]["message_id"] == arrival.mail.reported_id and each["direction"] == "outbound"
+            ),
+            None,
+        )
+    if ours is None:
         return
     if tag is not None and tag.kind == "unsubscribe":
         if tag.index < len(ours["recipients"]) and ours["list_unsubscribe"]:
-            person = ours["recipients"][tag.index]
-            if person["key"]:
-                suppress(draft, person["address"], person["key"], "unsubscribed", ours["_id"])
+            reporting.see_recipients(draft, ours)
+            reporting.suppress_recipient(draft, ours, tag.index, "unsubscribed")
         return
     for report in arrival.mail.reports:
         index = _reported(ours, report.addresses, tag)

@@ -144,7 +144,7 @@ def _by_hand(outgoing: Outgoing) -> list[bytes]:
     """
     headers = [
         b"Subject: " + _words(outgoing.subject),
-        b"From: " + _named(outgoing.from_name, _sendable(outgoing.from_address)),
+        b"From: " + _named(outgoing.from_name, sendable(outgoing.from_address)),
         b"To: " + _listed(outgoing.to),
         b"Date: " + format_datetime(outgoing.date).encode(),
         b"Message-ID: " + outgoing.message_id.encode(),
@@ -154,7 +154,7 @@ def _by_hand(outgoing: Outgoing) -> list[bytes]:
     if outgoing.reply_to:
         headers.append(b"Reply-To: " + _listed(outgoing.reply_to))
     if outgoing.unsubscribe:
-        headers.append(b"List-Unsubscribe: <mailto:" + _sendable(outgoing.unsubscribe).encode() + b">")
+        headers.append(b"List-Unsubscribe: <mailto:" + sendable(outgoing.unsubscribe).encode() + b">")
     if outgoing.in_reply_to.isascii() and outgoing.in_reply_to:
         headers.append(b"In-Reply-To: " + outgoing.in_reply_to.encode())
     references = [each.encode() for each in outgoing.references if each.isascii()]
@@ -164,11 +164,11 @@ def _by_hand(outgoing: Outgoing) -> list[bytes]:
 
 
 def _listed(addresses: Sequence[str]) -> bytes:
-    return b",\r\n ".join(_sendable(address).encode() for address in addresses)
+    return b",\r\n ".join(sendable(address).encode() for address in addresses)
 
 
-def _sendable(address: str) -> str:
-    """The address as headers hold it: the domain as A-label, unless SMTPUTF8 is needed for it anyway."""
+def sendable(address: str) -> str:
+    """The address as headers and envelopes hold it: the domain as A-label, unless it needs SMTPUTF8 anyway."""
     local, _, domain = address.rpartition("@")
     return f"{local}@{parse_address(address, 'to').domain}" if local.isascii() else f"{local}@{domain}"
 

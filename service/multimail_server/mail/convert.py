@@ -10,6 +10,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from multimail.v1 import error_reason_pb2, mail_pb2, mail_service_pb2
 from multimail_server.aip.etag import etag_of
+from multimail_server.mail.email import contacts_in
 from multimail_server.mail.events import shown_state
 from multimail_server.mail.oversight import MODES
 
@@ -217,7 +218,7 @@ def thread_to_proto(thread: Document) -> mail_pb2.Thread:
     return mail_pb2.Thread(
         id=thread["_id"],
         subject=thread["subject"],
-        contact_ids=[each for each in thread["people"] if each.startswith("contact_")],
+        contact_ids=contacts_in(thread),
         mailbox_ids=thread["mailboxes"],
         email_count=thread["email_count"],
         latest_email_id=thread["latest_email"],

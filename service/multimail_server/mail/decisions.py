@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from multimail.v1 import mail_pb2, mail_service_pb2
 from multimail_server.accounts.caller import current_caller
 from multimail_server.accounts.request import changing
+from multimail_server.aip.paging import MAX_PAGE_BYTES
 from multimail_server.contacts.convert import contact_to_proto, interaction_to_proto
 from multimail_server.mail import convert, requests
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from multimail_server.aip.paging import PageTokens
+    from multimail_server.aip.paging import Page, PageTokens
     from multimail_server.contacts.interactions import Interactions
     from multimail_server.contacts.store import ContactStore
     from multimail_server.mail.mailboxes import MailboxStore
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 _HELD_PEOPLE = 10
 _HELD_INTERACTIONS = 5
+_HELD_AT_ONCE = 20
 
 
 class DecisionCalls:
@@ -48,15 +50,26 @@ class DecisionCalls:
         mailbox = ""
         if request.WhichOneof("mailbox"):
             mailbox = (await self._mailboxes.get(account, requests.mailbox_need(request, "mailbox")))["_id"]
-        found = await self._views.list_held(account, mailbox=mailbox, after=page.position, limit=page.size + 1)
-        people = await asyncio.gather(*(self._people(account, email) for email in found))
-        rows = list(zip(found, people, strict=True))
-        emails, token = page.fill(
-            rows,
-            lambda row: mail_service_pb2.HeldEmail(email=convert.email_to_proto(row[0]), people=row[1]),
-            lambda row: [row[0]["at"], row[0]["_id"]],
-        )
+        rows = await self._held(account, mailbox, page)
+        emails, token = page.fill(rows, lambda row: row[0], lambda row: row[1])
         return mail_service_pb2.ListHeldEmailsResponse(emails=emails, next_page_token=token)
+
+    async def _held(self, account: str, mailbox: str, page: Page) -> list[tuple[mail_service_pb2.HeldEmail, list[Any]]]:
+        """Held mails with their positions, some at a time until they fill the page: each may be large."""
+        rows: list[tuple[mail_service_pb2.HeldEmail, list[Any]]] = []
+        after, room = page.position, MAX_PAGE_BYTES
+        while len(rows) <= page.size and (room >= 0 or len(rows) < 2):
+            limit = min(_HELD_AT_ONCE, page.size + 1 - len(rows))
+            found = await self._views.list_held(account, mailbox=mailbox, after=after, limit=limit)
+            people = await asyncio.gather(*(self._people(account, email) for email in found))
+            for email, persons in zip(found, people, strict=True):
+                shown = mail_service_pb2.HeldEmail(email=convert.email_to_proto(email), people=persons)
+                room -= shown.ByteSize()
+                after = [email["at"], email["_id"]]
+                rows.append((shown, after))
+            if len(found) < limit:
+                break
+        return rows
 
     async def _people(self, account: str, email: Document) -> list[mail_service_pb2.HeldPerson]:
         """Who a held mail goes to or came from, and what was last written."""

@@ -128,6 +128,7 @@ def outbound(
         "dedupe": letter.dedupe,
         "list_unsubscribe": letter.list_unsubscribe,
         "send_at": letter.send_at if later else None,
+        "date": now if state == "queued" else None,
         "released_at": now if state == "queued" else None,
         "due_at": letter.send_at if state == "scheduled" else expiry(mailbox, now) if hold else now,
         "agent": actor["agent"],
@@ -314,10 +315,15 @@ def outgoing(email: Mapping[str, Any], *, files: Sequence[File] = (), unsubscrib
         files=tuple(files),
         unsubscribe=unsubscribe,
         message_id=headers["message_id"],
-        date=email["released_at"] or email["at"],
+        date=email["date"] or email["at"],
         in_reply_to=headers["in_reply_to"],
         references=tuple(headers["references"]),
     )
+
+
+def contacts_in(row: Mapping[str, Any]) -> tuple[str, ...]:
+    """The contacts among the people of a mail or a thread; the others are addresses of strangers."""
+    return tuple(each for each in row["people"] if each.startswith("contact_"))
 
 
 def entry_of(email: Mapping[str, Any]) -> Document:
@@ -355,14 +361,20 @@ def scrubbed(email: Document, contact: str, keys: Sequence[str]) -> Document:
             for each in email["recipients"]
         ],
         "raw": None,
+        "events": [
+            each | {"detail": ""} if mine or email["recipients"][each["recipient"]]["contact"] == contact else each
+            for each in email["events"]
+        ],
+        "decision": email["decision"] and email["decision"] | {"reason": ""},
     }
+    if outbound and any(each["contact"] == contact and each["kind"] == "to" for each in email["recipients"]):
+        left |= {"guard": None, "dedupe": ""}  # about this person, the one in To
     if mine:
         left["headers"] = {name: [] if isinstance(value, list) else "" for name, value in headers.items()}
         if email["direction"] == "outbound":
             left["headers"] |= {"from": headers["from"], "from_name": headers["from_name"]}
         left |= {"linked": [], "body": {"text": "", "html": ""}, "snippet": "", "attachments": [], "defects": []}
         left |= {"content_sha256": "", "envelope_from": "", "author": "", "guard": None, "dedupe": ""}
-        left |= {"events": [each | {"detail": ""} for each in email["events"]]}
         if email["state"] == "held":
             left |= {"state": "cancelled"}
         return email | left

@@ -62,7 +62,7 @@ def with_event(email: Document, index: int, event: Event) -> Document:
         reported[event.type] = min(known, event.at) if known else event.at
     recipients = list(email["recipients"])
     recipients[index] = recipient | {"reported": reported}
-    if recipient["state"] == "pending" and recipient["dot"] and reported:
+    if reported and (recipient["state"] == "in_doubt" or (recipient["state"] == "pending" and recipient["dot"])):
         recipients[index] |= {"state": "accepted", "dot": False}  # it was handed over, whatever we saw of it
     events = sorted([*email["events"], row], key=_order)[-_MOST_EVENTS:]
     if events == email["events"] and recipients == email["recipients"]:  # older than what is kept

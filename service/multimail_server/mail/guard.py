@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 Document = dict[str, Any]
 
+MOST_WAITING = 1_000
 _HOUR = timedelta(hours=1)
 
 
@@ -179,6 +180,18 @@ def too_fast(
         times = [each["at"] for each in rows if each["at"] > since]
         if len(times) >= bounds.pair_per_hour:
             return _loops("pair", bounds.pair_per_hour, times, now, contact["latest_thread_id"])
+    return None
+
+
+def too_many_wait(contacts: Sequence[Mapping[str, Any]]) -> DomainError | None:
+    """Why one more mail to these people must not wait: each keeps a row for each of its waiting mails."""
+    for contact in contacts:
+        if len(contact["held"]) >= MOST_WAITING:
+            return DomainError(
+                Reason.CONVERSATION_TOO_FAST,
+                f"{MOST_WAITING} mails to this person wait already; decide about them, or cancel some, first.",
+                metadata={"scope": "waiting", "limit": str(MOST_WAITING), "thread_id": contact["latest_thread_id"]},
+            )
     return None
 
 

@@ -149,11 +149,16 @@ class MailboxStore:
 
         return await self._run(request, need, rule)
 
-    async def delete(self, request: Request, need: Need, *, etag: str) -> Document:
-        """Deletes a mailbox and frees its address; its row stays, so that log entries stay readable."""
+    async def delete(self, request: Request, need: Need, *, etag: str, may_loosen: Callable[[], None]) -> Document:
+        """Deletes a mailbox and frees its address; its row stays, so that log entries stay readable.
+
+        `may_loosen` raises when the caller may not make people watch less: a new mailbox could take the address over.
+        """
 
         def rule(draft: Draft) -> Document:
             known = _current(draft, need, etag)
+            if known["hold_first_contact"] or oversight.is_looser(oversight.DEFAULT, known["mode"]):
+                may_loosen()
             mailbox = known | {
                 "email_key": known["_id"],
                 "revision": known["revision"] + 1,

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 from multimail_server.errors import DomainError
 from multimail_server.mail import email as email_rules
-from multimail_server.mail import oversight, states
-from multimail_server.mail.compose import compose, needs_smtputf8
+from multimail_server.mail import oversight, states, waiting
+from multimail_server.mail.compose import compose, needs_smtputf8, sendable
 from multimail_server.mail.content import File
 from multimail_server.mail.smtp import Outcome
 from multimail_server.storage.documents import Need
@@ -21,6 +21,7 @@ from multimail_server.worker import Worker
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from multimail_server.mail.bounds import Bounds
     from multimail_server.mail.smtp import Carrier
     from multimail_server.mail.suppressions import SuppressionStore
     from multimail_server.mail.tags import Tags
@@ -53,6 +54,7 @@ class Outbox:
         carrier_for: Chooses who takes mail for an address key.
         files: The files of mails.
         suppressions: Who must not be written to.
+        bounds: How long a thread counts as open, for whom a mail was stopped.
         tags: Makes the addresses by which reports and unsubscribing find their mail.
         verp: Whether reports about delivery go to such an address, instead of the mailbox.
         process_id: This process, as leases name it.
@@ -68,6 +70,7 @@ class Outbox:
         carrier_for: Callable[[str], Awaitable[Carrier]],
         files: Files,
         suppressions: SuppressionStore,
+        bounds: Bounds,
         tags: Tags,
         verp: bool,
         process_id: str,
@@ -79,6 +82,7 @@ class Outbox:
         self._carrier_for = carrier_for
         self._files = files
         self._suppressions = suppressions
+        self._bounds = bounds
         self._tags = tags
         self._verp = verp
         self._process_id = process_id
@@ -154,6 +158,9 @@ class Outbox:
         except DomainError as error:
             log.warning("a delivery stopped, it goes on later: %s", error.message)
             await self._insisting(lambda: self._hand_back(email_id, token))
+        except Exception:  # nobody foresaw it; the mail must come to its end all the same
+            log.exception("a delivery failed; it is tried again later: %s", email_id)
+            await self._insisting(lambda: self._put_off(email_id, token))
 
     async def _lease(self, email_id: str, fence: int, token: str) -> bool:
         """Makes the mail ours until its lease runs out; False when somebody else was first."""
@@ -187,9 +194,12 @@ class Outbox:
                 return
             if current["recipients"][index]["state"] == "pending":
                 await self._hand_over(current, index, token)
-        current = await self._ours(email_id, token)
-        if current is not None:
-            await self._settle(current, token, self._put_off)
+        await self._put_off(email_id, token)
+
+    async def _put_off(self, email_id: str, token: str) -> None:
+        """Ends a round of tries: a mail for which somebody still waits is given up, or goes back into the queue."""
+        if (email := await self._ours(email_id, token)) is not None:
+            await self._settle(email, token, self._after_round)
 
     async def _insisting(self, act: Callable[[], Awaitable[T]]) -> T:
         """Does it, however long the engine is away: what is known of a hand-over must not be lost."""
@@ -218,7 +228,11 @@ class Outbox:
         def record(draft: Draft, current: Document) -> Document:
             if current["recipients"][index]["state"] != "pending":
                 return current  # an earlier try of this very record went through
-            return states.with_outcome(current, index, outcome.state, outcome.response, draft.now)
+            changed = states.with_outcome(current, index, outcome.state, outcome.response, draft.now)
+            if changed["recipients"][index]["state"] == "cancelled":  # it was cancelled meanwhile, and came back
+                waiting.see_people(draft, changed)
+                waiting.unsend(draft, changed, self._bounds)
+            return changed
 
         await self._insisting(lambda: self._settle(email, token, record))
 
@@ -259,10 +273,10 @@ class Outbox:
         try:
             async with asyncio.timeout(_HAND_OVER_S):
                 return await carrier.deliver(
-                    sender=sender,
-                    recipient=recipient["address"],
+                    sender=sendable(sender),
+                    recipient=(to := sendable(recipient["address"])),
                     message=message,
-                    smtputf8=needs_smtputf8(outgoing) or not recipient["address"].isascii(),
+                    smtputf8=needs_smtputf8(outgoing) or not to.isascii(),
                     before_dot=before_dot,
                 )
         except TimeoutError:
@@ -311,8 +325,7 @@ class Outbox:
         needs = (Need("emails", "_id", (email["_id"],)),)
         await self._committer.run(Operation(email["account"], "outbox", needs, rule))
 
-    def _put_off(self, draft: Draft, email: Document) -> Document:
-        """The mail when every recipient had its try and some still wait: given up, or back in the queue."""
+    def _after_round(self, draft: Draft, email: Document) -> Document:
         if states.is_out_of_time(email, draft.now):
             return states.given_up(email, draft.now)
         return states.put_off(email, draft.now, self._jitter())

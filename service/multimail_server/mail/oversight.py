@@ -32,14 +32,19 @@ def is_shown(mode: str) -> bool:
     return mode != "autonomous"
 
 
+def forbids_sending(mode: str) -> DomainError | None:
+    """The refusal to send under a mode that forbids it; None when it does not."""
+    if mode != "read_only":
+        return None
+    return DomainError(
+        Reason.MODE_FORBIDS, "The oversight mode read_only forbids sending.", metadata={"oversight_mode": mode}
+    )
+
+
 def require_sending(mode: str) -> None:
     """Refuses to send under a mode that forbids it."""
-    if mode == "read_only":
-        raise DomainError(
-            Reason.MODE_FORBIDS,
-            "The oversight mode read_only forbids sending.",
-            metadata={"oversight_mode": mode},
-        )
+    if (refused := forbids_sending(mode)) is not None:
+        raise refused
 
 
 def is_gated(mode: str) -> bool:
@@ -52,18 +57,20 @@ def holds_inbound(mode: str) -> bool:
     return mode == "gated_all"
 
 
-def hold_reason(mode: str, mailbox: Mapping[str, Any], recipients: Sequence[Address], *, first_contact: bool) -> str:
+def hold_reason(mailbox: Mapping[str, Any], asked: str, recipients: Sequence[Address], *, first_contact: bool) -> str:
     """Why an outbound mail has to wait for a person: `mode` or `first_contact`; empty when it need not.
 
     Args:
-        mode: The mode that holds.
         mailbox: The mailbox it leaves from, with its rules.
+        asked: The mode the sender asked for, which no allow-list loosens; may be empty.
         recipients: Everyone it goes to.
         first_contact: Whether somebody among them has never been written to.
     """
+    if is_gated(asked):
+        return "mode"
     allowed = set(mailbox["allow_list"])
     if allowed and all(address.key in allowed or address.domain in allowed for address in recipients):
         return ""
-    if is_gated(mode):
+    if is_gated(mailbox["mode"]):
         return "mode"
     return "first_contact" if mailbox["hold_first_contact"] and first_contact else ""

@@ -7,17 +7,19 @@ from typing import TYPE_CHECKING
 
 from multimail_server import errors
 from multimail_server.aip.address import parse_address
+from multimail_server.contacts.contact import is_erased
 from multimail_server.errors import DomainError
 from multimail_server.mail import oversight
 from multimail_server.mail.events import with_event
 from multimail_server.mail.states import judged
 from multimail_server.mail.suppressions import need_suppressions, suppress
+from multimail_server.storage.documents import Need
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from multimail_server.mail.events import Event
-    from multimail_server.storage.documents import Document, Draft, Need
+    from multimail_server.storage.documents import Document, Draft
 
 _CLOCKS_DIFFER = timedelta(days=1)
 
@@ -25,12 +27,11 @@ _CLOCKS_DIFFER = timedelta(days=1)
 def apply(draft: Draft, email: Document, index: int, event: Event) -> Document:
     """Applies a report about one recipient in the draft; one that was reported before changes nothing."""
     person = email["recipients"][index]
-    if person["key"]:
-        draft.see([need_suppressions(draft.account, [person["key"]])])
+    see_recipients(draft, email)
     changed = with_event(email, index, event)
     if changed is email:
         return email
-    if changed["state"] in ("queued", "sending"):
+    if changed["state"] in ("queued", "sending", "in_doubt"):
         changed = judged(changed, draft.now)
     draft.put("emails", changed)
     about = {"email": email["_id"], "mailbox": email["mailbox"], "thread": email["thread"]}
@@ -38,9 +39,26 @@ def apply(draft: Draft, email: Document, index: int, event: Event) -> Document:
     draft.notify("email_event", shown=shown, **about, contact=person["contact"], event=event.type)
     if changed["state"] != email["state"]:
         draft.notify("email_settled", shown=shown, **about, state=changed["state"])
-    if event.suppresses and person["key"]:
-        suppress(draft, person["address"], person["key"], event.suppresses, email["_id"])
+    if event.suppresses:
+        suppress_recipient(draft, email, index, event.suppresses)
     return changed
+
+
+def see_recipients(draft: Draft, email: Document) -> None:
+    """Asks for what a report may change besides the mail, for all recipients at once: each look may cost a round."""
+    keys = [each["key"] for each in email["recipients"] if each["key"]]
+    people = tuple(dict.fromkeys(each["contact"] for each in email["recipients"]))
+    draft.see([need_suppressions(draft.account, keys), Need("contacts", "_id", people)])
+
+
+def suppress_recipient(draft: Draft, email: Document, index: int, reason: str) -> None:
+    """Suppresses a recipient's address, without naming it when the person was erased meanwhile."""
+    person = email["recipients"][index]
+    if not person["key"]:
+        return
+    contact = draft.get("contacts", person["contact"])
+    known = contact is not None and not is_erased(contact)
+    suppress(draft, person["address"] if known else "", person["key"], reason, email["_id"])
 
 
 def reported(draft: Draft, need: Need, address: str, event: Event, at: datetime | None) -> tuple[Document, bool]:

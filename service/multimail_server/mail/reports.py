@@ -6,12 +6,13 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from multimail_server.mail.events import MAX_DETAIL
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from email.message import Message
 
 _MAX_REPORTS = 100
-_MAX_DETAIL = 500
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 _MAX_HEAD_BYTES = 64 << 10
 _MESSAGE_ID_LINE = re.compile(r"^Message-ID:([^\n]*(?:\n[ \t][^\n]*)*)", re.IGNORECASE | re.MULTILINE)
@@ -86,7 +87,7 @@ def _report(block: Message[Any, Any]) -> Report | None:
     status = _STATUS.search(str(block.get("Status", "")))
     said = str(block.get("Diagnostic-Code", "") or block.get("Status", ""))
     permanent = action == "failed" and (status is None or status[1] == "5")
-    return Report(given, action, permanent, _CONTROLS.sub(" ", said).strip()[:_MAX_DETAIL])
+    return Report(given, action, permanent, _CONTROLS.sub(" ", said).strip()[:MAX_DETAIL])
 
 
 def reported_id(message: Message[Any, Any]) -> str:

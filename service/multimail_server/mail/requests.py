@@ -11,7 +11,7 @@ from multimail_server.aip.address import Address, parse_address, parse_domain
 from multimail_server.contacts.convert import value_to_json
 from multimail_server.errors import DomainError, Violations
 from multimail_server.mail import convert
-from multimail_server.mail.accepting import Target
+from multimail_server.mail.accepting import MAX_RECIPIENTS, Target
 from multimail_server.mail.compose import MAX_SUBJECT, check_header_text
 from multimail_server.mail.content import Content, File, check_files, content_of
 from multimail_server.mail.email import KINDS, Letter
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
     from multimail.v1 import mail_service_pb2
 
-MAX_RECIPIENTS = 50
 MAX_REPLY_TO = 10
 MAX_CHECKS = 1000
 MAX_DECISIONS = 500
@@ -69,16 +68,16 @@ def targets_of(request: mail_service_pb2.SendEmailRequest) -> list[Target]:
     return list(targets.values())
 
 
-def checked_targets(texts: Sequence[str]) -> list[Target]:
-    """The addresses of a batch, each a mail of its own."""
+def checked_targets(texts: Sequence[str]) -> list[Target | DomainError]:
+    """The addresses of a batch, each a mail of its own, or why it is none."""
     if len(texts) > MAX_CHECKS:
         raise errors.invalid_field("to", f"holds {len(texts)} addresses; at most {MAX_CHECKS} are allowed")
-    problems = Violations()
-    targets = []
+    targets: list[Target | DomainError] = []
     for number, text in enumerate(texts):
-        with problems.collected():
+        try:
             targets.append(Target(parse_address(text, f"to[{number}]"), "to", f"to[{number}]"))
-    problems.raise_if_any()
+        except DomainError as error:
+            targets.append(error)
     return targets
 
 

@@ -96,7 +96,7 @@ class Relay:
         transaction = _Transaction(sender, recipient, message, smtputf8, before_dot)
         async with self._slots:
             try:
-                if (kept := self._kept()) is not None:
+                if (kept := await self._kept()) is not None:
                     return await self._on(kept, transaction)
             except _ConnectionLostError:  # the server did not keep it as long as we did
                 kept = None
@@ -110,13 +110,14 @@ class Relay:
         idle, self._idle = self._idle, []
         await asyncio.gather(*(connection.leave() for connection in idle))
 
-    def _kept(self) -> _Connection | None:
-        now = asyncio.get_running_loop().time()
+    async def _kept(self) -> _Connection | None:
+        """A kept connection on which a transaction can begin; takes leave on those that are worn out."""
         while self._idle:
             connection = self._idle.pop()
-            if connection.client.is_connected and now - connection.since < _KEPT_S:
+            fresh = asyncio.get_running_loop().time() - connection.since < _KEPT_S
+            if fresh and connection.used < _USED_AT_MOST and await connection.ready():
                 return connection
-            connection.client.close()
+            await connection.leave()
         return None
 
     async def _connected(self) -> _Connection:
@@ -150,18 +151,18 @@ class Relay:
         return _Connection(client)
 
     async def _on(self, connection: _Connection, transaction: _Transaction) -> Outcome:
-        """Runs the transaction on a connection, and keeps the connection if it is still good."""
+        """Runs the transaction on a connection, and keeps the connection.
+
+        Nothing is said on it between the outcome and its record: whether it is still good shows before its next use.
+        """
         try:
             outcome = await transaction.run(connection.client)
         except BaseException:
             connection.client.close()
             raise
         connection.used += 1
-        if connection.client.is_connected and connection.used < _USED_AT_MOST and await connection.ready():
-            connection.since = asyncio.get_running_loop().time()
-            self._idle.append(connection)
-        else:
-            await connection.leave()
+        connection.since = asyncio.get_running_loop().time()
+        self._idle.append(connection)
         return outcome
 
 
@@ -179,6 +180,8 @@ class _Connection:
 
     async def ready(self) -> bool:
         """Whether the next transaction can begin on it."""
+        if not self.client.is_connected:
+            return False
         try:
             await self.client.rset(timeout=_LEAVE_TIMEOUT_S)
         except (aiosmtplib.SMTPException, OSError, ValueError):

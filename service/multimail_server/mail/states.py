@@ -9,7 +9,7 @@ from multimail_server.mail.content import Content
 from multimail_server.mail.email import digest_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
     from datetime import datetime
 
 Document = dict[str, Any]
@@ -50,7 +50,7 @@ def is_settled(email: Mapping[str, Any]) -> bool:
 
 def released(email: Document, now: datetime) -> Document:
     """The mail, no longer waiting for a person or a time: in the queue."""
-    return email | {"state": "queued", "released_at": now, "due_at": now, "lease": None}
+    return email | {"state": "queued", "date": now, "released_at": now, "due_at": now, "lease": None}
 
 
 def stopped(email: Document, state: str, now: datetime, detail: str = "") -> Document:
@@ -85,12 +85,12 @@ def cancelled(email: Document, now: datetime) -> Document:
     return judged(email | {"recipients": recipients, "stop": True}, now)
 
 
-def resolved(email: Document, resolution: str, now: datetime) -> Document:
-    """The mail after somebody found out: `sent`, `failed`, or `send_again`, for all recipients in doubt."""
+def resolved(email: Document, resolution: str, now: datetime, people: Collection[str]) -> Document:
+    """The mail after somebody found out: `sent`, `failed`, or `send_again`, for these people if they are in doubt."""
     state = {"sent": "accepted", "failed": "failed", "send_again": "pending"}[resolution]
     recipients = [
         each | {"state": state, "dot": False, "at": now, "response": f"resolved as {resolution}"}
-        if each["state"] == "in_doubt"
+        if each["state"] == "in_doubt" and each["contact"] in people
         else each
         for each in email["recipients"]
     ]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from multimail_server import beside, errors
 from multimail_server.aip.address import parse_address
+from multimail_server.errors import DomainError, Reason
 from multimail_server.mail import accepting, arriving, oversight, reporting, waiting
 from multimail_server.mail.content import Content
 from multimail_server.mail.email import Letter
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from datetime import datetime
 
-    from multimail_server.errors import DomainError
     from multimail_server.mail.bounds import Bounds
     from multimail_server.mail.content import File
     from multimail_server.mail.events import Event
@@ -36,6 +36,15 @@ if TYPE_CHECKING:
 NO_GUARD = Guard()
 _NOTHING = Letter("", Content(""))
 _UNATTACHED_FOR = timedelta(days=1)
+# Refusals behind which a mail may have been accepted all the same.
+_UNDECIDED = {
+    Reason.CONTENTION,
+    Reason.ENGINE_UNAVAILABLE,
+    Reason.INTERNAL,
+    Reason.OUTCOME_UNKNOWN,
+    Reason.OUT_OF_TIME,
+    Reason.SHUTTING_DOWN,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,9 +131,23 @@ class MailStore:
         if message.dry:
             email = await self._committer.run(request.question(needs, lambda draft: accepting.send(draft, sending)))
             return _unnamed(email) | {"thread": answers and email["thread"]}
-        if email_id:
-            needs.append(Need("jobs", "_id", (removal_id(request.account, email_id),)))
-        return await self._committer.run(request.operation(needs, rule, _email_again))
+        if not email_id:
+            return await self._committer.run(request.operation(needs, rule, _email_again))
+        needs.append(Need("jobs", "_id", (removal_id(request.account, email_id),)))
+        try:
+            email = await self._committer.run(request.operation(needs, rule, _email_again))
+        except DomainError as error:
+            if error.reason not in _UNDECIDED:
+                await self._drop_files(request.account, email_id)
+            raise
+        if email["_id"] != email_id:  # the request was accepted before, with files of its own
+            await self._drop_files(request.account, email_id)
+        return email
+
+    async def _drop_files(self, account: str, email_id: str) -> None:
+        """Lets the job remove files at once that no mail will ever have."""
+        due = {"$set": {"due_at": await self._database.now()}}
+        await self._database.update_one("jobs", {"_id": removal_id(account, email_id)}, due)
 
     async def _with_files(self, request: Request, letter: Letter, message: Message, email_id: str) -> Letter:
         """The letter with its files kept; if the mail is never accepted, a job removes them after a day."""
@@ -159,12 +182,21 @@ class MailStore:
         named = accepting.answered_addresses(parent, ("to", "cc") if to_all else ())
         targets: dict[str, accepting.Target] = {}
         for address, kind in named:
-            parsed = parse_address(address, "email_id")
+            try:
+                parsed = parse_address(address, "email_id")
+            except DomainError:
+                if kind == "to":
+                    raise
+                continue  # what the author wrote there is no address; the others are answered
             targets.setdefault(parsed.key, accepting.Target(parsed, kind, "email_id"))
         if to_all:
             for key in await self._own(request.account, list(targets)):
                 if targets[key].kind == "cc":
                     del targets[key]
+        if len(targets) > accepting.MAX_RECIPIENTS:
+            raise errors.invalid_field(
+                "reply_all", f"would write to {len(targets)} people; at most {accepting.MAX_RECIPIENTS} may be"
+            )
         mailbox = Need("mailboxes", "_id", (parent["mailbox"],))
         message = message.with_letter(subject=subject)
         return await self.send(request, mailbox, list(targets.values()), message, answers=email_id)
@@ -175,23 +207,32 @@ class MailStore:
         return [row["_id"] for row in found]
 
     async def check(
-        self, request: Request, mailbox: Need, targets: Sequence[accepting.Target], guard: Guard, mode: str
+        self,
+        request: Request,
+        mailbox: Need,
+        targets: Sequence[accepting.Target | DomainError],
+        guard: Guard,
+        mode: str,
     ) -> list[str | DomainError]:
         """For a mail to each of these people, what would become of it: `queued` or `held`, or why it is refused."""
         sendings = []
         for target in targets:
+            if isinstance(target, DomainError):
+                continue
             mark = dedupe_mark(target.address.key, guard.dedupe_key)
             letter = replace(_NOTHING, dedupe=mark)
             sendings.append(accepting.Sending(mailbox, [target], letter, guard, self._bounds, mode=mode))
-        needs = merged(need for sending in sendings for need in sending.needs(request.account))
-        question = request.question(needs, lambda draft: accepting.check(draft, sendings))
-        return await self._committer.run(question)
+        needs = merged([mailbox, *(need for sending in sendings for need in sending.needs(request.account))])
+        question = request.question(needs, lambda draft: accepting.check(draft, mailbox, mode, sendings))
+        answers = await self._committer.run(question)
+        rows = iter(answers)
+        return [target if isinstance(target, DomainError) else next(rows) for target in targets]
 
     async def take_in(
         self, request: Request, mailbox: Need, raw: bytes, envelope_from: str, tag: Tag | None = None
     ) -> tuple[Document, bool]:
         """Keeps a mail that arrived; returns it, and whether the same had been taken in before."""
-        digest = _digest(mailbox.values[0], envelope_from, raw)
+        digest = _digest(mailbox.values[0], envelope_from, tag, raw)
         mail = await beside.read(len(raw), lambda: parse_mail(raw))
         arrival = arriving.Arrival(mailbox, mail, raw, envelope_from, digest, tag, self._trusted, self._bounds.open_for)
         operation = request.operation(
@@ -286,9 +327,10 @@ def merged(needs: Iterable[Need]) -> list[Need]:
     return [Need(collection, field, tuple(wanted)) for (collection, field), wanted in values.items()]
 
 
-def _digest(mailbox: str, envelope_from: str, raw: bytes) -> str:
-    """What tells a second delivery of the same mail: the mailbox, the envelope's sender and every byte."""
-    head = f"{mailbox}\0{envelope_from}\0".encode()
+def _digest(mailbox: str, envelope_from: str, tag: Tag | None, raw: bytes) -> str:
+    """What tells a second delivery of the same mail: the mailbox and its tag, the envelope's sender, every byte."""
+    said = f"{tag.kind}/{tag.email}/{tag.index}\0" if tag is not None else ""
+    head = f"{mailbox}\0{said}{envelope_from}\0".encode()
     return "in/" + hashlib.sha256(head + raw).hexdigest()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from multimail_server import errors
@@ -14,6 +15,7 @@ from multimail_server.mail import guard as guard_rules
 from multimail_server.mail import oversight, states, thread
 from multimail_server.mail.accepting import ids_of, leave, living_mailbox, living_people, suppressed
 from multimail_server.mail.arriving import let_in
+from multimail_server.mail.compose import compose
 from multimail_server.mail.suppressions import need_suppressions, suppression_of
 from multimail_server.storage.documents import Need
 
@@ -33,12 +35,7 @@ def _seen(draft: Draft, email_id: str) -> Document:
     email = draft.get("emails", email_id)
     if email is None:
         raise errors.not_found("email")
-    people = tuple(each for each in email["people"] if each.startswith("contact_"))
-    needs = [
-        Need("mailboxes", "_id", (email["mailbox"],)),
-        Need("threads", "_id", (email["thread"],)),
-        Need("contacts", "_id", people),
-    ]
+    needs = [Need("mailboxes", "_id", (email["mailbox"],)), *_of_people(email)]
     keys = [each["key"] for each in email["recipients"] if each["key"]]
     needs.append(need_suppressions(draft.account, keys))
     if email["dedupe"]:
@@ -49,6 +46,15 @@ def _seen(draft: Draft, email_id: str) -> Document:
         needs.append(need_adoption(draft.account, key))
     draft.see(needs)
     return email
+
+
+def see_people(draft: Draft, email: Document) -> None:
+    """Asks for the contacts in a mail and its thread."""
+    draft.see(_of_people(email))
+
+
+def _of_people(email: Document) -> list[Need]:
+    return [Need("threads", "_id", (email["thread"],)), Need("contacts", "_id", email_rules.contacts_in(email))]
 
 
 def _shown(draft: Draft, email_id: str) -> Document:
@@ -125,10 +131,11 @@ def _why_not(draft: Draft, email: Document) -> DomainError | None:
     for number, each in enumerate(email["recipients"]):
         if each["state"] == "pending" and (found := suppression_of(draft, each["key"])) is not None:
             return suppressed(f"recipients[{number}]", found["reason"])
-    if email["guard"] is None:
+    guarded = next(each["contact"] for each in email["recipients"] if each["kind"] == "to")
+    contact = draft.get("contacts", guarded)
+    if email["guard"] is None or contact is None or contact_rules.is_erased(contact):
         return None
     marked = draft.all("emails", "dedupe", email["dedupe"]) if email["dedupe"] else []
-    contact = next(living_people(draft, email), None)
     guard = guard_rules.guard_from_doc(email["guard"])
     return guard_rules.refusal(guard, contact, marked, account=draft.account, now=draft.now, own=email["_id"])
 
@@ -188,7 +195,7 @@ def cancel(draft: Draft, email_id: str, bounds: Bounds) -> Document:
     if ended is email:
         raise errors.state_forbids("The mail is being handed over just now; nothing was stopped.", email["state"])
     draft.put("emails", ended)
-    _unsend(draft, ended, bounds)
+    unsend(draft, ended, bounds)
     if states.is_settled(ended):
         draft.notify("email_settled", shown=oversight.is_shown(email["mode"]), **ids_of(email), state=ended["state"])
     else:
@@ -197,7 +204,7 @@ def cancel(draft: Draft, email_id: str, bounds: Bounds) -> Document:
     return ended
 
 
-def _unsend(draft: Draft, email: Document, bounds: Bounds) -> None:
+def unsend(draft: Draft, email: Document, bounds: Bounds) -> None:
     """Takes back that people were written to, for those to whom the mail was stopped."""
     stopped = {each["contact"] for each in email["recipients"] if each["state"] == "cancelled"}
     reached = {each["contact"] for each in email["recipients"] if each["state"] != "cancelled"}
@@ -227,6 +234,8 @@ def edit(draft: Draft, email_id: str, *, subject: str | None, content: Content |
     changed = email_rules.with_content(email, subject, content)
     if changed["content_sha256"] == email["content_sha256"]:
         return email
+    # What cannot be written must not be accepted; a body that stays as it was is not loaded, and not tried again.
+    compose(email_rules.outgoing({"body": {"text": "", "html": ""}} | changed))
     if email["hold"]:  # whoever had to be asked has to be asked again
         mailbox = living_mailbox(draft, Need("mailboxes", "_id", (email["mailbox"],)))
         changed |= {"state": "held", "decision": None, "due_at": email_rules.expiry(mailbox, draft.now)}
@@ -242,7 +251,13 @@ def resolve(draft: Draft, email_id: str, resolution: str, bounds: Bounds) -> Doc
     email = _seen(draft, email_id)
     if email["state"] != "in_doubt":
         raise errors.state_forbids("There is no doubt about this mail.", email["state"])
-    moved = states.resolved(email, resolution, draft.now)
+    people = {each["contact"] for each in email["recipients"]}
+    if resolution == "send_again":
+        oversight.require_sending(living_mailbox(draft, Need("mailboxes", "_id", (email["mailbox"],)))["mode"])
+        people = {contact["_id"] for contact in living_people(draft, email)}
+        if not any(each["state"] == "in_doubt" and each["contact"] in people for each in email["recipients"]):
+            raise errors.state_forbids("Everybody in doubt was erased since; nobody is left to send it to.", "erased")
+    moved = states.resolved(email, resolution, draft.now, people)
     draft.put("emails", moved)
     if not states.is_settled(moved):  # it goes out once more: its people are written to now
         leave(draft, moved, bounds)
@@ -271,10 +286,21 @@ def come_due(draft: Draft, email_id: str, bounds: Bounds) -> None:
         return
     mailbox = living_mailbox(draft, Need("mailboxes", "_id", (email["mailbox"],)))
     to = [parse_address(each["address"], "recipients") for each in email["recipients"] if each["address"]]
-    stricter = oversight.hold_reason(mailbox["mode"], mailbox, to, first_contact=False)
+    stricter = oversight.hold_reason(mailbox, "", to, first_contact=False)
     if not email["hold"] and stricter:  # the mailbox became stricter meanwhile
         held = email | {"state": "held", "hold": "mode", "due_at": email_rules.expiry(mailbox, draft.now)}
         draft.put("emails", held)
         draft.notify("email_held", shown=True, **ids_of(email))
         return
+    if (fast := _too_fast(draft, email, bounds)) is not None:
+        draft.put("emails", email | {"due_at": draft.now + timedelta(seconds=fast.retry_after_s or 0)})
+        draft.notify("email_tried", shown=False, email=email_id)
+        return
     _release(draft, email, bounds)
+
+
+def _too_fast(draft: Draft, email: Document, bounds: Bounds) -> DomainError | None:
+    """Why a mail whose time has come has to wait longer: many may have been put off to the same moment."""
+    contacts = [contact_rules.without_held(contact, email["_id"]) for contact in living_people(draft, email)]
+    conversation = draft.get("threads", email["thread"])
+    return guard_rules.too_fast(contacts, conversation, email["mailbox"], bounds, draft.now)
