@@ -249,3 +249,33 @@ async def test_one_of_all_deciders_wins(account: Account) -> None:
             assert ends["cancel" if "cancel" in winners else winners[0]] == state_of(done)
             if "approve" in winners:
                 assert done.content_sha256 == done.decision.content_sha256
+
+
+async def test_the_guard_is_about_who_is_written_to(account: Account) -> None:
+    """When whom the guard was about is erased, it does not stop the mail for somebody in Cc."""
+    box, free = await made(account, "gated", oversight_mode=GATED), await made(account, "free")
+    async with stubs(account) as (contacts, mail), stubs(account, "oversight") as (_, overseer):
+        guard = pb.SendGuard(not_contacted_within=Duration(seconds=3600))
+        held = await sent(mail, box, "gone@person.test", cc=["copy@person.test"], guard=guard)
+        await sent(mail, free, "copy@person.test")
+        await contacts.DeleteContact(contacts_pb.DeleteContactRequest(email="gone@person.test"))
+        now = await mail.GetEmail(pb.GetEmailRequest(id=held.id))
+        (outcome,) = await approved(overseer, now)
+        assert "" == reason_of(outcome)
+        done = await settled(mail, held.id)
+        assert [m.RECIPIENT_STATE_CANCELLED, m.RECIPIENT_STATE_ACCEPTED] == [each.state for each in done.recipients]
+
+
+async def test_large_held_mails_come_page_by_page(account: Account) -> None:
+    """Held mails that are too large together for one answer are listed all the same, each once, in order."""
+    box = await made(account, oversight_mode=GATED)
+    async with stubs(account) as (_, mail), stubs(account, "oversight", "read") as (_, overseer):
+        ids = [(await sent(mail, box, "bo@person.test", body="x" * 250_000)).id for _ in range(25)]
+        found: list[str] = []
+        pages, token = 0, ""
+        while pages == 0 or token:
+            page = await overseer.ListHeldEmails(pb.ListHeldEmailsRequest(page_size=500, page_token=token))
+            found += [each.email.id for each in page.emails]
+            pages, token = pages + 1, page.next_page_token
+            assert page.ByteSize() < 4 << 20
+        assert (ids, 3) == (found, pages)

@@ -393,3 +393,20 @@ async def test_without_trusted_servers_nobody_is_believed(account: Account) -> N
         raw = f"Authentication-Results: {FORGED}\r\nFrom: a@b.test\r\n\r\nhi".encode()
         request = pb.IngestEmailRequest(mailbox_email=await made(account), raw=raw)
         assert not (await mail.IngestEmail(request)).email.HasField("authentication")
+
+
+async def test_a_report_about_everybody(account: Account) -> None:
+    """One delivery report about twenty recipients moves them all, and suppresses them all."""
+    people = [f"p{number:02}@all.test" for number in range(20)]
+    async with stubs(account) as (_, mail):
+        box = await made(account)
+        email = await delivered(mail, box, *people)
+        raw = delivery_report("5.1.1", "failed", people[0], email.message_id)
+        first = next(part for part in raw.split(b"\r\n\r\n") if part.startswith(b"Final-Recipient"))
+        fields = first.partition(b"\r\n--b")[0]
+        rows = [fields.replace(people[0].encode(), each.encode()) for each in people]
+        await arrive(account, box, raw.replace(fields, b"\r\n\r\n".join(rows)), sender="")
+        found = await get(mail, email.id)
+        assert ["bounced"] * 20 == [state_of(found, index) for index in range(20)]
+        suppressions = (await mail.ListSuppressions(pb.ListSuppressionsRequest())).suppressions
+        assert people == sorted(each.address for each in suppressions)

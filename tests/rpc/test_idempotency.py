@@ -56,7 +56,7 @@ class Stage:
 
     async def prepared(self) -> Stage:
         """Everything is there."""
-        self.box = await made(self.account)
+        self.box, self.spare = await made(self.account), await made(self.account, "spare")
         self.gated = await made(self.account, "gated", oversight_mode=GATED)
         await self.contacts.UpsertContact(contacts_pb.UpsertContactRequest(email="bo@person.test", name="Bo"))
         await self.contacts.UpsertContact(contacts_pb.UpsertContactRequest(email="cy@person.test"))
@@ -78,7 +78,7 @@ class Stage:
             "DeleteContact": lambda: contacts_pb.DeleteContactRequest(**by_email),
             "CreateMailbox": lambda: pb.CreateMailboxRequest(email=self.account.mailbox(f"new{which}")),
             "UpdateMailbox": lambda: pb.UpdateMailboxRequest(email=self.box, display_name=f"Name {which}"),
-            "DeleteMailbox": lambda: pb.DeleteMailboxRequest(email=(self.box, self.gated)[which]),
+            "DeleteMailbox": lambda: pb.DeleteMailboxRequest(email=(self.box, self.spare)[which]),
             "SendEmail": lambda: mail_to(self.box, "bo@person.test", body=f"body {which}"),
             "ReplyEmail": lambda: pb.ReplyEmailRequest(email_id=self.sent.id, body=f"body {which}"),
             "CancelEmail": lambda: pb.CancelEmailRequest(id=held.id),

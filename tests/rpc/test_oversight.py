@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
 from tests.rpc.calls import (
     all_notifications,
     approved,
@@ -103,6 +105,8 @@ async def test_allow_list(account: Account) -> None:
         check = pb.BatchCheckSendsRequest(from_mailbox_email=box, to=["bo@person.test", "x@sub.friends.test"])
         checks = (await mail.BatchCheckSends(check)).checks
         assert [m.EMAIL_STATE_QUEUED, m.EMAIL_STATE_HELD] == [each.state for each in checks]
+        asked = await sent(mail, box, "bo@person.test", oversight_mode=mode("gated_send"))
+        assert "held" == state_of(asked), "a gate the sender asks for is its own"
         cleared = await overseer.UpdateMailbox(pb.UpdateMailboxRequest(email=box, allow_list=pb.AllowList()))
         assert [] == cleared.allow_list
         assert "held" == state_of(await sent(mail, box, "bo@person.test"))
@@ -123,6 +127,10 @@ async def test_first_contact(account: Account) -> None:
         assert "queued" == state_of(await sent(mail, box, "new@friend.test"))
         await contacts.UpsertContact(contacts_pb.UpsertContactRequest(email="known@person.test"))
         assert "held" == state_of(await sent(mail, box, "known@person.test"))
+        told = Timestamp()
+        told.FromDatetime(datetime.now(UTC) - timedelta(days=1))
+        await contacts.UpsertContact(contacts_pb.UpsertContactRequest(email="told@person.test", last_contacted=told))
+        assert "held" == state_of(await sent(mail, box, "told@person.test")), "the agent's own word lifts no gate"
 
 
 async def test_what_loosens_needs_oversight(account: Account) -> None:
@@ -186,3 +194,32 @@ async def test_no_key_sends_and_approves(account: Account) -> None:
             mail.ResolveEmail(pb.ResolveEmailRequest(id=held.id, resolution=pb.RESOLUTION_SENT)),
         ):
             assert "SCOPE_MISSING" == (await refusal(call)).reason
+
+
+async def test_deleting_what_people_watch_needs_oversight(account: Account) -> None:
+    """A mailbox that holds mail for people, or may not send, is deleted with oversight only: it frees the address."""
+    for number, (rules, watched) in enumerate(
+        (
+            ({"oversight_mode": mode("gated_all")}, True),
+            ({"oversight_mode": mode("read_only")}, True),
+            ({"hold_first_contact": True}, True),
+            ({"oversight_mode": mode("monitored")}, False),
+        )
+    ):
+        box = await made(account, f"box{number}", **rules)
+        async with stubs(account, "admin") as (_, admin), stubs(account, "admin", "oversight") as (_, overseer):
+            request = pb.DeleteMailboxRequest(email=box)
+            if watched:
+                refused = await refusal(admin.DeleteMailbox(request))
+                assert ("SCOPE_MISSING", "oversight") == (refused.reason, refused.metadata["scope"])
+            await (overseer if watched else admin).DeleteMailbox(request)
+
+
+async def test_a_send_that_the_mode_forbids_is_in_the_history(account: Account) -> None:
+    """An attempt to send from a read-only mailbox is refused, and an overseer sees that it was made."""
+    box = await made(account, oversight_mode=mode("read_only"))
+    async with stubs(account) as (_, mail):
+        refused = await refusal(mail.SendEmail(mail_to(box, "bo@person.test")))
+        assert ("MODE_FORBIDS", "read_only") == (refused.reason, refused.metadata["oversight_mode"])
+        (note,) = [n for n in await all_notifications(mail) if n.type == m.NOTIFICATION_TYPE_SEND_REFUSED]
+        assert "mode" == note.rule

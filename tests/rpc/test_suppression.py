@@ -255,3 +255,14 @@ async def test_an_erased_person_stays_suppressed_without_being_named(account: Ac
         assert [""] == list(await listed(mail, address="gone@person.test"))
         refused = await refusal(mail.SendEmail(pb.SendEmailRequest(from_mailbox_email=box, to=["gone@person.test"])))
         assert "SUPPRESSED" == refused.reason
+
+
+async def test_one_delivery_to_the_mailbox_and_to_its_unsubscribe_address(account: Account) -> None:
+    """The same mail to the mailbox and to the address for unsubscribing, in one transaction, does unsubscribe."""
+    async with stubs(account) as (_, mail):
+        box, there = await made(account), await made(account, "there")
+        request = pb.SendEmailRequest(from_mailbox_email=box, to=[there], list_unsubscribe=True)
+        await settled(mail, (await mail.SendEmail(request)).email.id)
+        address = (await header_of(account, mail, there))[8:-1]
+        await arrive(account, [box, address], letter(there, box, "no more"), sender=there)
+        assert {there: mail_pb.SUPPRESSION_REASON_UNSUBSCRIBED} == await listed(mail)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 from pymongo import MongoClient
-from tests.rpc.calls import refusal, stubs
-from tests.rpc.relays import letter
+from tests.rpc.calls import delivered, made, refusal, stubs, until
+from tests.rpc.relays import arrive, letter
 from ulid import ULID
 
 from multimail.v1 import contact_service_pb2 as contact_pb
@@ -243,3 +243,35 @@ async def test_pages_of_who_has_not_answered(crowd: tuple[Any, Account]) -> None
             break
     assert sorted(set(found)) == found
     assert THREADS // 10 * (DAYS - 51) // DAYS == len(found)
+
+
+async def test_mail_between_two_mailboxes_is_answered(account: Account) -> None:
+    """When one mailbox of an account answers another's mail, the mail that was sent counts as answered."""
+    async with stubs(account) as (_, mail):
+        one, two = await made(account, "one"), await made(account, "two")
+        asked = await delivered(mail, one, two)
+
+        async def inbox(box: str) -> Any:
+            request = pb.ListEmailsRequest(mailbox_email=box, direction=mail_pb.DIRECTION_INBOUND)
+            return (await mail.ListEmails(request)).emails
+
+        (there,) = await until(lambda: inbox(two))
+        await mail.ReplyEmail(pb.ReplyEmailRequest(email_id=there.id, body="yes"))
+        await until(lambda: inbox(one))
+        assert (await mail.GetEmail(pb.GetEmailRequest(id=asked.id))).HasField("replied_at")
+
+
+async def test_an_answer_to_all_is_bounded(account: Account) -> None:
+    """Who answers everybody of a crowded mail is refused above 50; what is no address among them is left out."""
+    async with stubs(account) as (_, mail):
+        box = await made(account)
+        for count, fields in ((49, ()), (50, ("reply_all",))):
+            raw = letter("author@crowd.test", box, f"to {count}")
+            raw["Cc"] = ", ".join([*(f"p{number}@crowd.test" for number in range(count)), "root@localhost"])
+            await arrive(account, box, raw)
+            (found,) = (await mail.ListEmails(pb.ListEmailsRequest(mailbox_email=box, page_size=1))).emails
+            request = pb.ReplyEmailRequest(email_id=found.id, body="x", reply_all=True, validate_only=True)
+            if fields:
+                assert fields == (await refusal(mail.ReplyEmail(request))).fields
+            else:
+                assert 50 == len((await mail.ReplyEmail(request)).email.recipients)

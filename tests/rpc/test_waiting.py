@@ -18,6 +18,7 @@ from tests.rpc.calls import (
     read_refusal,
     reason_of,
     refusal,
+    rejected,
     sent,
     settled,
     state_of,
@@ -33,6 +34,7 @@ from multimail.v1 import mail_service_pb2 as pb
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import pytest
     from tests.conftest import Account
 
 GATED = m.OVERSIGHT_MODE_GATED_SEND
@@ -378,11 +380,101 @@ async def test_doubt_stops_nobody_where_the_policy_is_to_retry(engine_uri: str, 
 async def test_decisions_of_a_deleted_mailbox(account: Account) -> None:
     """Held mail of a mailbox that was deleted can be rejected, but no approval lets it go any more."""
     box = await made(account, oversight_mode=GATED)
-    async with stubs(account) as (_, mail), stubs(account, "oversight") as (_, overseer):
+    async with stubs(account) as (_, mail), stubs(account, "admin", "oversight") as (_, overseer):
         one, two = await sent(mail, box, "bo@person.test"), await sent(mail, box, "cy@person.test")
-        await mail.DeleteMailbox(pb.DeleteMailboxRequest(email=box))
+        await overseer.DeleteMailbox(pb.DeleteMailboxRequest(email=box))
         (gone,) = await approved(overseer, one)
         assert "MAILBOX_NOT_FOUND" == reason_of(gone)
         request = pb.RejectEmailsRequest(emails=[decision(one), decision(two)], reason="mailbox is gone")
         outcomes = (await overseer.RejectEmails(request)).outcomes
         assert ["rejected", "rejected"] == [state_of(each.email) for each in outcomes]
+
+
+async def test_a_report_ends_the_doubt(engine_uri: str, tmp_path: Path) -> None:
+    """Word that the mail in doubt was delivered makes it sent: nobody can send it to the same person again."""
+    peer = Peer()
+    async with (
+        peer.listening(),
+        serving(engine_uri, tmp_path, "reported-doubts", smtp_url=f"smtp://127.0.0.1:{peer.port}") as account,
+        stubs(account) as (_, mail),
+        stubs(account, "oversight", "read") as (_, overseer),
+    ):
+        box = await made(account, in_doubt_policy=m.IN_DOUBT_POLICY_HOLD)
+        peer.say(".", HANG_UP)
+        email = await settled(mail, (await sent(mail, box, "bo@person.test")).id)
+        assert "in_doubt" == state_of(email)
+        told = pb.IngestEventRequest(email_id=email.id, type=m.DELIVERY_EVENT_TYPE_DELIVERED)
+        assert "sent" == state_of((await mail.IngestEvent(told)).email)
+        again = pb.ResolveEmailRequest(id=email.id, resolution=pb.RESOLUTION_SEND_AGAIN)
+        assert "STATE_FORBIDS" == (await refusal(overseer.ResolveEmail(again))).reason
+        assert 1 == len(peer.deliveries)
+
+
+async def test_nobody_erased_is_sent_to_again(engine_uri: str, tmp_path: Path) -> None:
+    """A mail in doubt for two people, one of them erased since, is sent again to the other only."""
+    peer = Peer()
+    async with (
+        peer.listening(),
+        serving(engine_uri, tmp_path, "erased-doubts", smtp_url=f"smtp://127.0.0.1:{peer.port}") as account,
+        stubs(account) as (contacts, mail),
+        stubs(account, "admin", "oversight", "read") as (_, overseer),
+    ):
+        box = await made(account, in_doubt_policy=m.IN_DOUBT_POLICY_HOLD)
+        peer.say(".", HANG_UP, HANG_UP, HANG_UP)
+        both = await settled(mail, (await sent(mail, box, "gone@person.test", "stays@person.test")).id)
+        alone = await settled(mail, (await sent(mail, box, "gone@person.test")).id)
+        assert ["in_doubt"] * 2 == [state_of(both), state_of(alone)]
+        await contacts.DeleteContact(contacts_pb.DeleteContactRequest(email="gone@person.test"))
+        again = pb.ResolveEmailRequest(id=alone.id, resolution=pb.RESOLUTION_SEND_AGAIN)
+        refused = await refusal(overseer.ResolveEmail(again))
+        assert ("STATE_FORBIDS", "erased") == (refused.reason, refused.metadata["state"])
+        await overseer.ResolveEmail(pb.ResolveEmailRequest(id=both.id, resolution=pb.RESOLUTION_SEND_AGAIN))
+        await until(lambda: settled(mail, both.id), holds=lambda _: len(peer.deliveries) == 4)
+        assert ["gone@person.test", "stays@person.test", "gone@person.test", "stays@person.test"] == [
+            each.recipients[0] for each in peer.deliveries
+        ]
+        await overseer.DeleteMailbox(pb.DeleteMailboxRequest(email=box))
+        refused = await refusal(overseer.ResolveEmail(again))
+        assert "MAILBOX_NOT_FOUND" == refused.reason
+
+
+async def test_mail_put_off_to_one_moment_does_not_go_at_once(engine_uri: str, tmp_path: Path) -> None:
+    """Of answers scheduled for the same time as many go as the thread's cap allows; the others wait for their turn."""
+    async with (
+        serving(engine_uri, tmp_path, "crowded", thread_sends_per_hour=3) as account,
+        stubs(account) as (_, mail),
+    ):
+        box = await made(account)
+        first = await sent(mail, box, "bo@person.test")
+        later = at(minutes=60)
+        replies = [
+            (await mail.ReplyEmail(pb.ReplyEmailRequest(email_id=first.id, body=f"{n}", send_time=later))).email
+            for n in range(5)
+        ]
+        for each in replies:
+            await make_due(account, each.id)
+
+        async def states() -> list[str]:
+            return sorted([state_of(await get(mail, each)) for each in replies])
+
+        expected = ["scheduled"] * 3 + ["sent"] * 2
+        await until(states, holds=lambda found: found == expected)
+        due = await account.running.database.find("emails", {"account": account.name, "state": "scheduled"})
+        now = await account.running.database.now()
+        assert all(each["due_at"] > now + timedelta(minutes=50) for each in due), "an hour after the first ones"
+
+
+async def test_waiting_mail_to_one_person_is_bounded(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So many mails to a person may wait, and no more, until some are decided; what need not wait still goes."""
+    monkeypatch.setattr("multimail_server.mail.guard.MOST_WAITING", 2)
+    box, free = await made(account, "gated", oversight_mode=GATED), await made(account, "free")
+    async with stubs(account) as (_, mail), stubs(account, "oversight") as (_, overseer):
+        held = [await sent(mail, box, "bo@person.test") for _ in range(2)]
+        for sender, more in ((box, {}), (free, {"send_time": at(minutes=60)})):
+            refused = await refusal(mail.SendEmail(mail_to(sender, "bo@person.test", **more)))
+            assert ("CONVERSATION_TOO_FAST", "waiting", "2") == (
+                refused.reason, refused.metadata["scope"], refused.metadata["limit"],
+            )  # fmt: skip
+        assert "queued" == state_of(await sent(mail, free, "bo@person.test"))
+        await rejected(overseer, held[0])
+        assert "held" == state_of(await sent(mail, box, "bo@person.test"))
