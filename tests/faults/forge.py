@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import grpc
 
+from multimail.v1.contact_service_pb2_grpc import ContactServiceStub
 from multimail.v1.mail_service_pb2_grpc import MailServiceStub
 
 if TYPE_CHECKING:
@@ -123,6 +124,7 @@ class Node:
         options = [("grpc.max_receive_message_length", 16 << 20), ("grpc.use_local_subchannel_pool", 1)]
         self._channel = grpc.aio.insecure_channel(f"127.0.0.1:{row['grpc']}", options=options)
         self.stub = MailServiceStub(self._channel)
+        self.contacts = ContactServiceStub(self._channel)
         self.up.set()
 
     async def kill(self) -> None:
@@ -155,5 +157,7 @@ class Node:
         """Tells it something, and returns what it says; empty when it dies of it."""
         assert self._writer is not None
         self._writer.write(json.dumps(order).encode() + b"\n")
-        line = await self._reader.readline() if order["do"] != "stop" else b""
+        line = b""
+        with suppress(ConnectionError):  # it died with the order unread
+            line = await self._reader.readline() if order["do"] != "stop" else b""
         return json.loads(line) if line else {}

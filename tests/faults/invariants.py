@@ -13,6 +13,7 @@ from multimail.v1 import mail_pb2
 from multimail.v1 import mail_service_pb2 as pb
 from multimail_server.fsck import check_accounts
 from multimail_server.mail.suppressions import suppression_id
+from multimail_server.storage.indexes import COLLECTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,6 +51,7 @@ async def problems_of(world: World, *, settled: bool = True, stream: bool = True
     problems += _numbers(notes, seq)
     problems += _handed_over(world, emails)
     problems += _guarded(emails)
+    problems += await _erased(world)
     for email in emails.values():
         problems += _one_end(email, told[email["_id"]], world.ledger, settled=settled)
         problems += _reports(email, told[email["_id"]])
@@ -101,6 +103,8 @@ def _handed_over(world: World, emails: dict[str, Document]) -> Iterator[str]:
             yield f"handed over: {email['_id']} to {address} {count} times, at most {allowed} can be explained"
     for email in known.values():
         for each in email["recipients"]:
+            if not each["address"]:  # an erased person's
+                continue
             count = counts[email["headers"]["message_id"], each["address"]]
             if each["state"] == "accepted" and not count:
                 yield f"handed over: {email['_id']} is accepted by {each['address']}, who never got it"
@@ -184,6 +188,18 @@ def _guarded(emails: dict[str, Document]) -> Iterator[str]:
             within = later["guard"]["not_contacted_within_s"] if later["guard"] else 0
             if (later["at"] - earlier["at"]).total_seconds() < within:
                 yield f"guard: {later['_id']} passed it, though {person} had been written to by {earlier['_id']}"
+
+
+async def _erased(world: World) -> list[str]:
+    """Nothing the account holds names an erased person, once their erasure is done."""
+    if not world.ledger.erased or await world.database.find("erasures", {"account": ACCOUNT, "done": False}, limit=1):
+        return []
+    problems = []
+    for collection in COLLECTIONS:
+        for row in await world.database.find(collection, {"account": ACCOUNT}):
+            text = repr(row).lower()
+            problems += [f"{collection} {row['_id']} names {each}" for each in world.ledger.erased if each in text]
+    return problems
 
 
 async def _streams(world: World, notes: list[Document]) -> list[str]:

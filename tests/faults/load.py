@@ -19,7 +19,7 @@ _PEOPLE = 20
 
 
 class Load:
-    """Sends, answers, takes in, approves, rejects, cancels and reports, until it is told to stop.
+    """Sends, answers, takes in, approves, rejects, cancels, reports and erases, until it is told to stop.
 
     Args:
         world: Where.
@@ -55,7 +55,7 @@ class Load:
             await asyncio.sleep(0.01)
 
     async def _caller(self, caller: int) -> None:
-        acts = (self._send, self._send, self._answer, self._gated, self._cancelled, self._reported)
+        acts = (self._send, self._send, self._answer, self._gated, self._cancelled, self._reported, self._erased)
         number = 0
         while not self._stopping:
             number += 1
@@ -92,3 +92,9 @@ class Load:
                 email_id=mail.id, type=mail_pb2.DELIVERY_EVENT_TYPE_BOUNCED, permanent=True, detail="no such user"
             )
             await self._world.call("IngestEvent", request, node=node)
+
+    async def _erased(self, name: str, *, node: object) -> None:
+        person = f"{name}@gone.test"
+        await self._world.send(f"last-{name}", to=[self._person(), person], body="last", node=node)
+        await self._world.ingest(f"from-{name}", person)
+        await self._world.erase(f"erase-{name}", person)

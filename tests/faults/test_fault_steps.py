@@ -1,4 +1,4 @@
-"""kill -9 before and after every step of send, reply, ingest, approve and cancel: the repeated call makes it whole."""
+"""kill -9 before and after every step of every kind of change: the repeated call makes it whole."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from tests.faults.peer import GOOD, Act, Dialogue
 from tests.faults.world import GATED, World, dice_for, world_on
 
 from multimail.v1 import mail_pb2
+from multimail.v1 import mail_service_pb2 as pb
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -63,12 +64,7 @@ async def cancelling(world: World, name: str) -> Callable[[], Awaitable[Any]]:
         mail = await world.send(name, send_time=datetime.now(UTC) + timedelta(hours=1))
     else:
         mail = await world.send(name, to="later@out.test")
-
-        async def tried() -> bool:
-            found = await world.database.find("emails", {"_id": mail.id})
-            return bool(found[0]["attempts"] == 1 and found[0]["state"] == "queued")
-
-        await world.until(tried)
+        await world.until(lambda: tried(world, mail.id))
 
     async def cancel() -> None:
         assert "cancelled" == await world.cancel(f"cancel-{name}", mail.id)
@@ -76,7 +72,32 @@ async def cancelling(world: World, name: str) -> Callable[[], Awaitable[Any]]:
     return cancel
 
 
-CALLS = {"send": sending, "reply": replying, "ingest": ingesting, "approve": approving, "cancel": cancelling}
+async def erasing(world: World, name: str) -> Callable[[], Awaitable[Any]]:
+    """The erasure of a person who wrote, is being written to with others, and of whom something was reported."""
+    person = f"later-{name}@gone.test"
+    mail = await world.send(name, to=["p@out.test", person], subject=name)
+    await world.until(lambda: tried(world, mail.id))
+    await world.ingest(name, person)
+    await world.call(
+        "IngestEvent",
+        pb.IngestEventRequest(
+            email_id=mail.id, address=person, type=mail_pb2.DELIVERY_EVENT_TYPE_BOUNCED, permanent=True,
+            detail=f"550 no {person}",
+        ),
+    )  # fmt: skip
+    return lambda: world.erase(f"erase-{name}", person)
+
+
+async def tried(world: World, email_id: str) -> bool:
+    """Whether a mail waits for its next try."""
+    (found,) = await world.database.find("emails", {"_id": email_id})
+    return bool(found["attempts"] == 1 and found["state"] == "queued")
+
+
+CALLS = {
+    "send": sending, "reply": replying, "ingest": ingesting, "approve": approving, "cancel": cancelling,
+    "erase": erasing,
+}  # fmt: skip
 
 
 async def one(world: World, call: str, name: str, when: str, step: int) -> tuple[bool, list[str]]:

@@ -18,6 +18,7 @@ from tests.conftest import binaries, engine_on
 from tests.faults.forge import Node
 from tests.faults.peer import Peer
 
+from multimail.v1 import contact_service_pb2 as contact_pb
 from multimail.v1 import error_reason_pb2 as reasons
 from multimail.v1 import mail_pb2
 from multimail.v1 import mail_service_pb2 as pb
@@ -70,6 +71,7 @@ class Ledger:
         said: The body that each content hash stands for, where a test knows it.
         gaps: How often a service died between the dot mark and the outcome, by (Message-ID, recipient).
         resolved: How often a doubt was resolved, by mail.
+        erased: Addresses of people whose erasure was answered with OK.
     """
 
     accepted: dict[str, str] = field(default_factory=dict)
@@ -80,6 +82,7 @@ class Ledger:
     said: dict[str, str] = field(default_factory=dict)
     gaps: Counter[tuple[str, str]] = field(default_factory=Counter)
     resolved: Counter[str] = field(default_factory=Counter)
+    erased: set[str] = field(default_factory=set)
 
 
 class World:
@@ -171,7 +174,8 @@ class World:
         while True:
             await node.up.wait()
             try:
-                return await getattr(node.stub, method)(request, metadata=metadata, timeout=20)
+                stub = node.contacts if hasattr(node.contacts, method) else node.stub
+                return await getattr(stub, method)(request, metadata=metadata, timeout=20)
             except grpc.aio.AioRpcError as error:
                 if error.code() not in _AGAIN or time.monotonic() > deadline:
                     raise
@@ -250,10 +254,17 @@ class World:
         try:
             email = await self.call("CancelEmail", pb.CancelEmailRequest(id=email_id, request_id=request_id), node=node)
         except grpc.aio.AioRpcError as error:
+            if error.code() is not grpc.StatusCode.FAILED_PRECONDITION:
+                raise
             return str(error.details())
         if email.state == mail_pb2.EMAIL_STATE_CANCELLED:
             self.ledger.cancelled.add(email_id)
         return mail_pb2.EmailState.Name(email.state).removeprefix("EMAIL_STATE_").lower()
+
+    async def erase(self, request_id: str, email: str) -> None:
+        """Erases a person and notes the answer."""
+        await self.call("DeleteContact", contact_pb.DeleteContactRequest(email=email, request_id=request_id))
+        self.ledger.erased.add(email)
 
     async def note_gaps(self) -> None:
         """Notes the hand-overs that have a dot mark on disk and no outcome."""
@@ -268,7 +279,7 @@ class World:
                     self.ledger.gaps[email["headers"]["message_id"], each["address"]] += 1
 
     async def settled(self, within_s: float = _SETTLES_WITHIN_S) -> None:
-        """Waits until no mail is on its way."""
+        """Waits until no mail is on its way, and no erasure is under way."""
         await self.until(self._nothing_under_way, within_s)
 
     async def _nothing_under_way(self) -> bool:
@@ -276,7 +287,7 @@ class World:
             where = {"account": ACCOUNT, "state": state}
             if await self.database.find("emails", where, projection={"_id": 1}, limit=1):
                 return False
-        return True
+        return not await self.database.find("erasures", {"account": ACCOUNT, "done": False}, limit=1)
 
     async def until(self, holds: Callable[[], Awaitable[bool]], within_s: float = 20.0) -> None:
         """Polls until something holds; when it does not, the service's log tells more."""
