@@ -47,7 +47,8 @@ async def serve(spec: dict[str, Any], socket: str) -> None:
         writer.write(json.dumps(row).encode() + b"\n")
 
     async with Service(Settings(**spec["settings"])) as running:
-        say({"pid": os.getpid(), "grpc": running.grpc_port, "smtp": running.smtp_port})
+        process = running.committer._process.id
+        say({"pid": os.getpid(), "process": process, "grpc": running.grpc_port, "smtp": running.smtp_port})
         while line := await reader.readline():
             order = json.loads(line)
             if order["do"] == "arm":

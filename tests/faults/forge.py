@@ -116,11 +116,12 @@ class Node:
         self._writer: asyncio.StreamWriter | None = None
         self.up = asyncio.Event()
         self.pid = 0
+        self.process = ""  # as leases name it
 
     async def start(self) -> None:
         """Forks it and waits until it serves."""
         self.pid, row, self._reader, self._writer = await self._forge.fork(self._spec)
-        self.smtp_port = row["smtp"]
+        self.smtp_port, self.process = row["smtp"], row["process"]
         options = [("grpc.max_receive_message_length", 16 << 20), ("grpc.use_local_subchannel_pool", 1)]
         self._channel = grpc.aio.insecure_channel(f"127.0.0.1:{row['grpc']}", options=options)
         self.stub = MailServiceStub(self._channel)

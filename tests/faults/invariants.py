@@ -71,11 +71,16 @@ def _nothing_lost(ledger: Ledger, emails: dict[str, Document]) -> Iterator[str]:
         for request_id, email_id in answers.items():
             if email_id not in emails:
                 yield f"lost: {kind} {request_id} was answered with {email_id}, which is not there"
+        by_smtp = ledger.arrived if direction == "inbound" else set()
         found = sum(each["direction"] == direction for each in emails.values())
-        if found != len(set(answers.values())):
-            yield f"{kind}: {len(answers)} requests were answered, {found} mails are there"
+        if found != len(set(answers.values())) + len(by_smtp):
+            yield f"{kind}: {len(answers) + len(by_smtp)} requests were answered, {found} mails are there"
         if len(set(answers.values())) != len(answers):
             yield f"{kind}: two requests were answered with one mail"
+    received = Counter(e["headers"]["message_id"] for e in emails.values() if e["direction"] == "inbound")
+    for message_id in ledger.arrived:
+        if received[message_id] != 1:
+            yield f"by SMTP: {message_id} was taken with 250, and is there {received[message_id]} times"
 
 
 def _numbers(notes: list[Document], seq: int) -> Iterator[str]:

@@ -12,6 +12,7 @@ from multimail.v1 import mail_pb2
 from multimail.v1 import mail_service_pb2 as pb
 
 if TYPE_CHECKING:
+    from tests.faults.forge import Node
     from tests.faults.world import World
 
 _CALLERS = 8
@@ -66,26 +67,26 @@ class Load:
     def _person(self) -> str:
         return f"p{self._dice.randrange(_PEOPLE)}@out.test"
 
-    async def _send(self, name: str, *, node: object) -> None:
+    async def _send(self, name: str, *, node: Node) -> None:
         await self._world.send(f"send-{name}", to=[self._person(), f"{name}@cc.test"], body=name, node=node)
 
-    async def _answer(self, name: str, *, node: object) -> None:
-        parent = await self._world.ingest(f"in-{name}", self._person())
-        await self._world.reply(f"reply-{name}", parent.id)
+    async def _answer(self, name: str, *, node: Node) -> None:
+        parent = await self._world.arrive(f"in-{name}", self._person(), node=node)
+        await self._world.reply(f"reply-{name}", parent)
 
-    async def _gated(self, name: str, *, node: object) -> None:
+    async def _gated(self, name: str, *, node: Node) -> None:
         held = await self._world.send(f"gated-{name}", to=self._person(), body=name, oversight_mode=GATED, node=node)
         verb = self._dice.choice(("Approve", "Approve", "Reject"))
         outcomes = await self._world.decide(verb, [(held.id, held.content_sha256)], f"{verb}-{name}", node=node)
         assert ["email"] == [each.WhichOneof("result") for each in outcomes], outcomes
 
-    async def _cancelled(self, name: str, *, node: object) -> None:
+    async def _cancelled(self, name: str, *, node: Node) -> None:
         later = datetime.now(UTC) + timedelta(hours=1)
         send_time = self._dice.choice((later, None))
         mail = await self._world.send(f"stop-{name}", to=self._person(), body=name, send_time=send_time, node=node)
         await self._world.cancel(f"cancel-{name}", mail.id, node=node)
 
-    async def _reported(self, name: str, *, node: object) -> None:
+    async def _reported(self, name: str, *, node: Node) -> None:
         mail = await self._world.send(f"told-{name}", to=f"{name}@told.test", body=name, node=node)
         for _ in range(2):
             request = pb.IngestEventRequest(
@@ -93,7 +94,7 @@ class Load:
             )
             await self._world.call("IngestEvent", request, node=node)
 
-    async def _erased(self, name: str, *, node: object) -> None:
+    async def _erased(self, name: str, *, node: Node) -> None:
         person = f"{name}@gone.test"
         await self._world.send(f"last-{name}", to=[self._person(), person], body="last", node=node)
         await self._world.ingest(f"from-{name}", person)

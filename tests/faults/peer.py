@@ -178,3 +178,8 @@ class Peer:
             if act.slowly:
                 await asyncio.sleep(0.001)
         return not act.close and step != "quit"
+
+
+async def slow_dot(step: str, dialogue: Dialogue) -> Act:
+    """Takes the mail at once, and thinks before saying so."""
+    return Act(wait_s=0.8) if step == "dot" else GOOD

@@ -94,7 +94,7 @@ def cancel_without_fence() -> None:
     async def cancel(self: Any, request: Any, email_id: str) -> Any:
         change = {"state": "cancelled", "recipients.0.state": "cancelled", "lease": None}
         await self._database.update_one("emails", {"_id": email_id}, {"$set": change})
-        return await self.get(request.account, email_id)
+        return await self._views.get(request.account, email_id)
 
     MailStore.cancel = cancel  # type: ignore[method-assign]
 

@@ -12,9 +12,11 @@ import pytest
 from tests.conftest import engine_on
 from tests.faults.invariants import problems_of
 from tests.faults.load import Load
+from tests.faults.peer import slow_dot
 from tests.faults.world import best_engine, dice_for, world_on
 from tests.store.proxy import CuttingProxy
 
+from multimail.v1 import mail_pb2
 from multimail_server.storage.embedded import EmbeddedEngine, is_alive
 
 if TYPE_CHECKING:
@@ -85,7 +87,6 @@ async def test_kills_of_the_engine(
                     row.progress(f"{done} kills of {kills}")
                 await load.stop()
                 await world.settled()
-                assert {} == world.ledger.gaps
                 assert [] == await problems_of(world)
                 calls += load.done
                 handed += len(world.peer.taken)
@@ -116,3 +117,37 @@ async def test_cut_lines(
                     assert [] == await problems_of(world)
                     calls += load.done
             row.count = f"{done} cuts, {calls} rounds of calls"
+
+
+@pytest.mark.parametrize(
+    ("policy", "cancelled"),
+    [("hold", False), ("hold", True), ("retry", True)],
+    ids=["hold", "hold, cancelled", "retry, cancelled"],
+)
+async def test_kills_behind_the_mark(
+    forge: Forge, fault_uri: str, amount: Callable[[int, int], int], table: Any, policy: str, *, cancelled: bool
+) -> None:
+    """A service that dies behind the mark leaves doubt where it is held, or mail was cancelled, and hands nothing over again."""
+    rounds = amount(2, 20)
+    held = mail_pb2.InDoubtPolicy.Value(f"IN_DOUBT_POLICY_{policy.upper()}")
+    with table(f"kill -9 behind the mark, policy {policy}{', cancelled' if cancelled else ''}") as row:
+        async with world_on(forge, fault_uri, policy=held, script=slow_dot) as world:
+            for number in range(rounds):
+                person = f"p{number}@out.test"
+                mail = await world.send(f"{number}", to=[person, f"other{number}@out.test"])
+
+                async def marked(identifier: str = mail.id) -> bool:
+                    (found,) = await world.database.find("emails", {"_id": identifier})
+                    return bool(found["recipients"][0]["dot"])
+
+                await world.until(marked)
+                if cancelled:
+                    assert "sending" == await world.cancel(f"cancel-{number}", mail.id)
+                await world.node.kill()
+                await world.node.start()
+                await world.settled()
+                (found,) = await world.database.find("emails", {"_id": mail.id})
+                assert ("in_doubt", "in_doubt") == (found["state"], found["recipients"][0]["state"])
+                assert world.peer.counts()[mail.message_id, person] <= 1
+            assert [] == await problems_of(world)
+        row.count = f"{rounds} kills"

@@ -10,7 +10,7 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 from tests.faults.invariants import problems_of
-from tests.faults.peer import GOOD, Act, Dialogue
+from tests.faults.peer import GOOD, Act, Dialogue, slow_dot
 from tests.faults.planted import FAULTS
 from tests.faults.world import GATED, world_on
 
@@ -25,11 +25,6 @@ if TYPE_CHECKING:
 
 _GUARD = pb.SendGuard(not_contacted_within=Duration(seconds=86_400))
 _TIMES = {"backoff_s": 0.05, "smtp_timeout_s": 3.0, "poll_s": 0.05}
-
-
-async def slow_dot(step: str, dialogue: Dialogue) -> Act:
-    """Takes the mail at once, and thinks before saying so."""
-    return Act(wait_s=0.8) if step == "dot" else GOOD
 
 
 async def slow_rcpt(step: str, dialogue: Dialogue) -> Act:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import aiosmtplib
 import grpc
 from tests.conftest import binaries, engine_on
 from tests.faults.forge import Node
@@ -50,6 +51,7 @@ _REFUSED_FOR_NOW = {
     reasons.ERROR_REASON_OUT_OF_TIME,
 }
 _SETTLES_WITHIN_S = 60.0
+_FOR_GOOD = 500
 
 
 def best_engine() -> str:
@@ -71,6 +73,7 @@ class Ledger:
         said: The body that each content hash stands for, where a test knows it.
         gaps: How often a service died between the dot mark and the outcome, by (Message-ID, recipient).
         resolved: How often a doubt was resolved, by mail.
+        arrived: Message-IDs of mail that was taken by SMTP with 250.
         erased: Addresses of people whose erasure was answered with OK.
     """
 
@@ -82,6 +85,7 @@ class Ledger:
     said: dict[str, str] = field(default_factory=dict)
     gaps: Counter[tuple[str, str]] = field(default_factory=Counter)
     resolved: Counter[str] = field(default_factory=Counter)
+    arrived: set[str] = field(default_factory=set)
     erased: set[str] = field(default_factory=set)
 
 
@@ -207,14 +211,29 @@ class World:
 
     async def ingest(self, number: str, sender: str = "p@out.test", *, node: Node | None = None) -> mail_pb2.Email:
         """Takes in a mail that bears this number."""
-        raw = (
-            f"From: {sender}\r\nTo: box@faults.test\r\nSubject: {number}\r\n"
-            f"Message-ID: <{number}@out.test>\r\n\r\nhello {number}\r\n"
-        ).encode()
+        raw = _letter(number, sender)
         request = pb.IngestEmailRequest(mailbox_email="box@faults.test", raw=raw, envelope_from=sender)
         email = (await self.call("IngestEmail", request, node=node)).email
         self.ledger.ingested[number] = email.id
         return email
+
+    async def arrive(self, number: str, sender: str, *, node: Node | None = None) -> str:
+        """Brings a mail that bears this number by SMTP, again and again until it is taken; returns its id."""
+        node = node or self.nodes[0]
+        deadline = time.monotonic() + _SETTLES_WITHIN_S
+        while True:
+            await node.up.wait()
+            try:
+                async with aiosmtplib.SMTP(hostname="127.0.0.1", port=node.smtp_port, timeout=10) as client:
+                    await client.sendmail(sender, ["box@faults.test"], _letter(number, sender))
+                break
+            except (aiosmtplib.SMTPException, OSError) as error:
+                if getattr(error, "code", 0) >= _FOR_GOOD or time.monotonic() > deadline:
+                    raise
+                await asyncio.sleep(0.02)
+        self.ledger.arrived.add(f"<{number}@out.test>")
+        (found,) = await self.database.find("emails", {"account": ACCOUNT, "linked": f"<{number}@out.test>"})
+        return str(found["_id"])
 
     async def decide(
         self,
@@ -271,9 +290,12 @@ class World:
         found = await self.database.find(
             "emails",
             {"account": ACCOUNT, "state": "sending"},
-            projection={"headers.message_id": 1, "recipients": 1, "policy": 1},
+            projection={"headers.message_id": 1, "recipients": 1, "policy": 1, "lease": 1},
         )
+        living = {node.process for node in self.nodes if node.up.is_set()}
         for email in found:
+            if (email["lease"] or {}).get("process") in living:  # it is being handed over, and nobody died of it
+                continue
             for each in email["recipients"]:
                 if each["dot"] and each["state"] == "pending" and email["policy"] == "retry":
                     self.ledger.gaps[email["headers"]["message_id"], each["address"]] += 1
@@ -297,6 +319,13 @@ class World:
                 log = self.folder / "log"
                 raise AssertionError(f"it never came true; {log.read_text()[-3000:] if log.exists() else ''}")
             await asyncio.sleep(0.02)
+
+
+def _letter(number: str, sender: str) -> bytes:
+    return (
+        f"From: {sender}\r\nTo: box@faults.test\r\nSubject: {number}\r\n"
+        f"Message-ID: <{number}@out.test>\r\n\r\nhello {number}\r\n"
+    ).encode()
 
 
 def dice_for(name: str, seed: int) -> random.Random:

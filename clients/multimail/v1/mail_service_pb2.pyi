@@ -1799,7 +1799,7 @@ class ListNotificationsRequest(_message.Message):
     MAILBOX_ID_FIELD_NUMBER: _builtins.int
     MAILBOX_EMAIL_FIELD_NUMBER: _builtins.int
     after_seq: _builtins.int
-    """Only those numbered higher than this."""
+    """Only those numbered higher than this; a number that was not given out yet is INVALID_ARGUMENT."""
     page_size: _builtins.int
     """How many notifications a page holds: 1 to 500, 50 when left out; larger is cut to 500."""
     page_token: _builtins.str
@@ -1874,9 +1874,11 @@ class WatchNotificationsRequest(_message.Message):
     MAILBOX_ID_FIELD_NUMBER: _builtins.int
     MAILBOX_EMAIL_FIELD_NUMBER: _builtins.int
     after_seq: _builtins.int
-    """Begin with the one after this number: the `seq` of the last response that was read. 0: with the oldest kept."""
+    """Begin with the one after this number: the `seq` of the last response that was read. 0: with the oldest kept. A
+    number that was not given out yet is INVALID_ARGUMENT.
+    """
     only_new: _builtins.bool
-    """Begin with what happens from now on, instead."""
+    """Begin with what happens from now on, instead; not beside `after_seq`."""
     mailbox_id: _builtins.str
     """By id; a deleted mailbox's can still be read."""
     mailbox_email: _builtins.str

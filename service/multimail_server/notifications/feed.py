@@ -47,11 +47,6 @@ class Feed:
                     self.committed(row["_id"], row["seq"])
         return False
 
-    async def end(self, account: str) -> int:
-        """The number of the newest notification."""
-        found = await self._database.find("accounts", {"_id": account}, projection={"seq": 1})
-        return int(found[0]["seq"]) if found else 0
-
     async def follow(self, account: str, after: int) -> AsyncIterator[list[Document]]:
         """Runs of notifications, each beginning with the number after the last one's end; it never ends by itself.
 
@@ -73,7 +68,7 @@ class Feed:
                 if run:
                     late, position = 0, run[-1]["seq"]
                     yield run
-                elif await self.end(account) > position:
+                elif await self._notifications.newest(account) > position:
                     if late >= _LATE_AT_MOST:
                         raise too_old(await self._before_oldest(account) + 1)
                     late += 1
@@ -88,4 +83,4 @@ class Feed:
 
     async def _before_oldest(self, account: str) -> int:
         oldest = await self._notifications.oldest(account)
-        return oldest - 1 if oldest else await self.end(account)
+        return oldest - 1 if oldest else await self._notifications.newest(account)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from multimail.v1 import mail_service_pb2
+from multimail_server import errors
 from multimail_server.accounts.caller import current_caller
 from multimail_server.mail import convert, requests
 
@@ -48,8 +49,10 @@ class NotificationCalls:
     ) -> AsyncIterator[mail_service_pb2.WatchNotificationsResponse]:
         """Follows what happens."""
         account = current_caller().account
+        if request.only_new and request.after_seq:
+            raise errors.invalid_field("only_new", "cannot stand beside after_seq: each says where to begin")
         shows = await self._shows(account, request)
-        after = await self._feed.end(account) if request.only_new else request.after_seq
+        after = await self._notifications.newest(account) if request.only_new else request.after_seq
         told = after
         if request.only_new:
             # Else who is cut off before the first notification could not tell where to go on.

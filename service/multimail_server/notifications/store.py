@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from multimail_server import errors
 from multimail_server.errors import DomainError, Reason
 
 if TYPE_CHECKING:
@@ -32,13 +33,12 @@ class NotificationStore:
             after: The number behind which to begin; 0 for the oldest that is kept.
 
         Raises:
-            DomainError: POSITION_TOO_OLD when what comes after `after` is no longer kept.
+            DomainError: POSITION_TOO_OLD when what comes after `after` is no longer kept; INVALID_FIELD when no such
+                number was given out yet.
         """
         found = await self._behind(account, after)
-        if not found and after and (newest := await self._newest(account)) > after:
-            found = await self._behind(account, after)  # they may have come since
-            if not found:
-                raise too_old(newest + 1)
+        if not found and after:
+            found = await self._since(account, after)
         first = after + 1 if after else found[0]["seq"] if found else 1
         run = [each for number, each in enumerate(found, first) if each["seq"] == number]
         if found and not run and await self.oldest(account) > first:
@@ -50,7 +50,17 @@ class NotificationStore:
             "notifications", {"account": account, "seq": {"$gt": after}}, sort=[("seq", 1)], limit=_BATCH
         )
 
-    async def _newest(self, account: str) -> int:
+    async def _since(self, account: str, after: int) -> list[Document]:
+        """Those behind a number where a moment ago there were none; refuses when there should have been some."""
+        newest = await self.newest(account)
+        if newest < after:
+            raise errors.invalid_field("after_seq", f"lies beyond the newest number, {newest}")
+        found = await self._behind(account, after) if newest > after else []
+        if newest > after and not found:
+            raise too_old(newest + 1)
+        return found
+
+    async def newest(self, account: str) -> int:
         """The newest number that was given out; 0 when none was."""
         found = await self._database.find("accounts", {"_id": account}, projection={"seq": 1})
         return int(found[0]["seq"]) if found else 0

@@ -207,6 +207,8 @@ class Boundary(grpc.aio.ServerInterceptor):
         with self.admission.admitted(caller.key_id, "stream"):
             request = _parsed(handler, raw)
             validate(request)
+            # At once: who follows a quiet account sees that the stream stands.
+            await context.send_initial_metadata((("x-request-id", call.request_id),))
             replies = aiter(handler.unary_stream(request, context))
             following: asyncio.Future[Any] | None = None
             try:
