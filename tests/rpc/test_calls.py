@@ -12,6 +12,8 @@ import grpc
 import pytest
 from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from tests.rpc.calls import read_refusal, stubs
+from tests.rpc.relays import serving
 
 import multimail
 from multimail.v1 import contact_service_pb2 as contacts_pb
@@ -204,19 +206,18 @@ async def test_grpcurl_reaches_every_method(account: Account) -> None:
 
 async def test_too_fast_and_too_many(engine_uri: str, tmp_path: Path) -> None:
     """Past a key's rate a call is RESOURCE_EXHAUSTED and says when to come back; the client then comes back."""
-    from tests.conftest import Account, Commands, settings_for
-
-    from multimail_server.app import Service
-
-    settings = settings_for(engine_uri, tmp_path, database="limited", rate_per_s=5)
-    async with Service(settings) as running:
-        account = Account("limited", running, Commands())
+    async with serving(engine_uri, tmp_path, "limited", rate_per_s=5) as account:
+        request = contacts_pb.SearchContactsRequest(page_size=1)
+        async with stubs(account) as (contacts, _):
+            results = await asyncio.gather(
+                *(contacts.SearchContacts(request) for _ in range(14)), return_exceptions=True
+            )
+            refused = [read_refusal(each) for each in results if isinstance(each, grpc.aio.AioRpcError)]
+            assert {("RESOURCE_EXHAUSTED", "RATE_LIMITED")} == {(each.code, each.reason) for each in refused}
+            assert all(0 < (each.retry_delay_s or 0) <= 2 for each in refused)
+            assert 10 <= len(results) - len(refused) < 14, "the burst of two seconds passes"
         async with await account.client() as client:
-            found = await asyncio.gather(*(client.contacts.search(limit=1) for _ in range(14)), return_exceptions=True)
-            refused = [each for each in found if isinstance(each, Exception)]
-            assert all(isinstance(each, multimail.ResourceExhaustedError) for each in refused)
-            assert {"RATE_LIMITED"} >= {each.reason for each in refused}
-            assert len(found) - len(refused) >= 10
+            await asyncio.gather(*(client.contacts.search(limit=1) for _ in range(12)))
 
 
 async def test_rate_refusal_names_its_time(channel: grpc.aio.Channel) -> None:

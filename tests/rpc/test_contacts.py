@@ -161,6 +161,10 @@ async def test_operators_that_do_not_fit_change_nothing(client: multimail.AsyncC
     assert {'increment["n"]', 'rename["no"]'} == {violation.field for violation in refused.value.violations}
     with pytest.raises(multimail.InvalidArgumentError):
         await client.contacts.update(id=made.id, set={"k": {"a": 1}}, unset=["k.a"])
+    for path in ('"a\\u0000b"', '"\\ud800"'):
+        with pytest.raises(multimail.InvalidArgumentError) as refused:
+            await client.contacts.update(id=made.id, set={path: 1})
+        assert "cannot be kept" in refused.value.violations[0].description
     assert made.etag == (await client.contacts.get(id=made.id)).etag
     with pytest.raises(multimail.NotFoundError):
         await client.contacts.update(email="unknown@acme.test", name="x")

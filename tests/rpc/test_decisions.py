@@ -215,8 +215,8 @@ async def test_approval_runs_the_guard_again(account: Account) -> None:
         assert "SUPPRESSED" == reason_of(suppressed)
 
 
-async def test_one_of_all_deciders_wins(account: Account) -> None:
-    """Approve, reject, cancel and edit race for the same mails: each mail has one end, and every caller is told it."""
+async def test_of_all_who_decide_at_once_one_is_heard(account: Account) -> None:
+    """Approve, reject, cancel and edit race for a mail: one ends its wait, and every caller is told how it stands."""
     box = await made(account, oversight_mode=GATED)
     async with stubs(account) as (_, mail), stubs(account, "oversight", "read") as (_, overseer):
         held = [await sent(mail, box, f"p{n}@person.test") for n in range(12)]

@@ -27,12 +27,15 @@ from tests.rpc.calls import (
     state_of,
     stubs,
 )
+from tests.rpc.relays import serving
 
 from multimail.v1 import contact_service_pb2 as contacts_pb
 from multimail.v1 import mail_pb2 as m
 from multimail.v1 import mail_service_pb2 as pb
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.conftest import Account
 
 HOUR = Duration(seconds=3600)
@@ -342,3 +345,24 @@ async def test_batch_check(account: Account) -> None:
         assert before == await whole(account)
         (outcome,) = await approved(overseer, held)
         assert "" == reason_of(outcome)
+
+
+async def test_a_thread_is_open_for_as_long_as_the_setting_says(engine_uri: str, tmp_path: Path) -> None:
+    """A conversation whose newest mail is older than the days of the setting is open no more, and mail passes again."""
+    async with serving(engine_uri, tmp_path, "closing", thread_open_days=1) as account, stubs(account) as (_, mail):
+        box = await made(account)
+        await sent(mail, box, "bo@person.test")
+        guarded = mail_to(box, "bo@person.test", guard=pb.SendGuard(no_open_thread=True))
+        refused = await refusal(mail.SendEmail(guarded))
+        assert ("no_open_thread", True) == (
+            refused.metadata["rule"], 86_000 < (refused.retry_delay_s or 0) <= 86_400
+        )  # fmt: skip
+        (contact,) = await account.running.database.find("contacts", {"account": account.name})
+        for hours, passes in ((23, False), (25, True)):
+            then = contact["open_until"] - timedelta(hours=hours)
+            await account.running.database.update_one(
+                "contacts", {"_id": contact["_id"]}, {"$set": {"open_until": then}}
+            )
+            check = pb.BatchCheckSendsRequest(from_mailbox_email=box, to=["bo@person.test"], guard=guarded.guard)
+            (answer,) = (await mail.BatchCheckSends(check)).checks
+            assert passes == (answer.WhichOneof("result") == "state")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-import grpc
 import pytest
 from tests.rpc.calls import (
     all_notifications,
@@ -13,7 +12,6 @@ from tests.rpc.calls import (
     decision,
     made,
     mail_to,
-    read_refusal,
     reason_of,
     refusal,
     rejected,
@@ -24,6 +22,7 @@ from tests.rpc.calls import (
     until,
 )
 from tests.rpc.relays import HANG_UP, Peer, serving
+from tests.rpc.stage import CHANGING, GATED, staged
 
 from multimail.v1 import contact_service_pb2 as contacts_pb
 from multimail.v1 import contact_service_pb2_grpc, mail_service_pb2_grpc
@@ -32,83 +31,9 @@ from multimail.v1 import mail_service_pb2 as pb
 from multimail_server.rpc.auth import SCOPES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from tests.conftest import Account
-
-GATED = m.OVERSIGHT_MODE_GATED_SEND
-RAW = b"From: bo@person.test\r\nTo: b@x.test\r\nSubject: %d\r\nMessage-ID: <%d@x>\r\n\r\nhello\r\n"
-# Calls that change something by a request_id, and the two whose effect a test of its own looks at.
-CHANGING = (
-    *("CreateContact", "UpsertContact", "UpdateContact", "DeleteContact"),
-    *("CreateMailbox", "UpdateMailbox", "DeleteMailbox"),
-    *("SendEmail", "ReplyEmail", "CancelEmail", "UpdateEmail", "ApproveEmails", "RejectEmails", "ResolveEmail"),
-    *("IngestEmail", "IngestEvent", "AddSuppression", "RemoveSuppression"),
-)
-
-
-class Stage:
-    """What the calls of a test are about: mailboxes, a contact, and mail in every state they need."""
-
-    def __init__(self, account: Account, contacts: Any, mail: Any, overseer: Any) -> None:
-        self.account, self.contacts, self.mail, self.overseer = account, contacts, mail, overseer
-
-    async def prepared(self) -> Stage:
-        """Everything is there."""
-        self.box, self.spare = await made(self.account), await made(self.account, "spare")
-        self.gated = await made(self.account, "gated", oversight_mode=GATED)
-        await self.contacts.UpsertContact(contacts_pb.UpsertContactRequest(email="bo@person.test", name="Bo"))
-        await self.contacts.UpsertContact(contacts_pb.UpsertContactRequest(email="cy@person.test"))
-        self.held = [await sent(self.mail, self.gated, f"p{n}@person.test") for n in range(2)]
-        self.sent = await sent(self.mail, self.box, "bo@person.test")
-        await settled(self.mail, self.sent.id)
-        await self.mail.AddSuppression(pb.AddSuppressionRequest(address="bad@person.test"))
-        await self.mail.AddSuppression(pb.AddSuppressionRequest(address="worse@person.test"))
-        return self
-
-    def request(self, method: str, which: int) -> Any:
-        """A request of the method without a request_id; `which` is 0 for one content, 1 for another."""
-        held = self.held[which]
-        by_email = {"email": ("bo@person.test", "cy@person.test")[which]}
-        return {
-            "CreateContact": lambda: contacts_pb.CreateContactRequest(email=f"new{which}@person.test"),
-            "UpsertContact": lambda: contacts_pb.UpsertContactRequest(email="bo@person.test", name=f"Name {which}"),
-            "UpdateContact": lambda: contacts_pb.UpdateContactRequest(email="bo@person.test", name=f"Name {which}"),
-            "DeleteContact": lambda: contacts_pb.DeleteContactRequest(**by_email),
-            "CreateMailbox": lambda: pb.CreateMailboxRequest(email=self.account.mailbox(f"new{which}")),
-            "UpdateMailbox": lambda: pb.UpdateMailboxRequest(email=self.box, display_name=f"Name {which}"),
-            "DeleteMailbox": lambda: pb.DeleteMailboxRequest(email=(self.box, self.spare)[which]),
-            "SendEmail": lambda: mail_to(self.box, "bo@person.test", body=f"body {which}"),
-            "ReplyEmail": lambda: pb.ReplyEmailRequest(email_id=self.sent.id, body=f"body {which}"),
-            "CancelEmail": lambda: pb.CancelEmailRequest(id=held.id),
-            "UpdateEmail": lambda: pb.UpdateEmailRequest(id=held.id, body="new"),
-            "ApproveEmails": lambda: pb.ApproveEmailsRequest(emails=[decision(held)]),
-            "RejectEmails": lambda: pb.RejectEmailsRequest(emails=[decision(held)], reason="no"),
-            "IngestEmail": lambda: pb.IngestEmailRequest(mailbox_email=self.box, raw=RAW % (which, which)),
-            "IngestEvent": lambda: pb.IngestEventRequest(
-                email_id=self.sent.id, type=(m.DELIVERY_EVENT_TYPE_DELIVERED, m.DELIVERY_EVENT_TYPE_OPENED)[which]
-            ),
-            "AddSuppression": lambda: pb.AddSuppressionRequest(address=f"add{which}@person.test"),
-            "RemoveSuppression": lambda: pb.RemoveSuppressionRequest(address=("bad", "worse")[which] + "@person.test"),
-        }[method]()
-
-    def call(self, method: str) -> Callable[..., Any]:
-        """The method with a key that may call it."""
-        if SCOPES.get(f"/multimail.v1.ContactService/{method}"):
-            return getattr(self.contacts, method)
-        overseen = SCOPES[f"/multimail.v1.MailService/{method}"] == "oversight"
-        return getattr(self.overseer if overseen else self.mail, method)
-
-    async def changes(self) -> list[tuple[int, str]]:
-        """Everything that happened in the account by calls, shown or not."""
-        rows = await self.account.running.database.find("notifications", {"account": self.account.name})
-        return sorted((row["seq"], row["type"]) for row in rows if not row["method"].startswith(("outbox", "job")))
-
-
-async def staged(account: Account, contacts: Any, mail: Any, overseer: Any) -> Stage:
-    """A stage on which everything is there."""
-    return await Stage(account, contacts, mail, overseer).prepared()
 
 
 def kept(answer: Any) -> Any:
@@ -328,8 +253,6 @@ async def test_a_call_without_an_id_is_new_every_time(account: Account) -> None:
     async with stubs(account) as (_, mail):
         one, two = await sent(mail, box, "bo@person.test"), await sent(mail, box, "bo@person.test")
         assert one.id != two.id
-        try:
-            await mail.SendEmail(mail_to(box, "no address", request_id="x"))
-        except grpc.aio.AioRpcError as error:
-            assert "INVALID_FIELD" == read_refusal(error).reason
+        bad = await refusal(mail.SendEmail(mail_to(box, "no address", request_id="x")))
+        assert "INVALID_FIELD" == bad.reason
         assert (await mail.SendEmail(mail_to(box, "bo@person.test", request_id="x"))).email.id not in (one.id, two.id)

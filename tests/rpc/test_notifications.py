@@ -6,6 +6,7 @@ import asyncio
 import gc
 import json
 import sys
+import time
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -294,6 +295,14 @@ async def test_two_processes_and_a_watcher_on_each(engine_uri: str, tmp_path: Pa
         assert seen == as_well
         assert list(range(1, 81)) == [each.seq for each in seen]
         assert [each.notification for each in seen] == await all_notifications(theirs)
+        # A watcher hears of what another process did without anything happening in its own.
+        waits = []
+        for number in range(5):
+            begun = time.monotonic()
+            await make(others, f"quiet{number}")
+            await read(first, 1)
+            waits.append(time.monotonic() - begun)
+        assert min(waits) < 1, "within the second that is promised"
 
 
 async def test_a_stream_goes_on_after_a_restart(engine_uri: str, tmp_path: Path) -> None:

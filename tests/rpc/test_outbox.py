@@ -10,7 +10,7 @@ from email import message_from_bytes
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.rpc.calls import all_notifications, made, sent, settled, state_of, stubs, until
+from tests.rpc.calls import all_notifications, approved, made, sent, settled, state_of, stubs, until
 from tests.rpc.relays import HANG_UP, Peer, make_due, serving
 
 from multimail.v1 import contact_service_pb2 as contact_pb
@@ -422,3 +422,24 @@ async def test_a_mail_that_comes_back_after_its_cancellation_was_never_sent(acco
             assert not found.HasField("last_contacted"), person
         thread = (await mail.GetThread(pb.GetThreadRequest(id=email.thread_id))).thread
         assert not thread.HasField("awaiting_reply_since")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"body.text": "another"}, {"headers.subject": "another"}, {"recipients.0.address": "else@away.test"}],
+    ids=["body", "subject", "recipient"],
+)
+async def test_what_was_not_approved_does_not_leave(account: Account, peer: Peer, change: dict[str, Any]) -> None:
+    """A mail changed in the database after its approval is FAILED at the last step, and nobody gets it."""
+    box = await made(account, oversight_mode=mail_pb.OVERSIGHT_MODE_GATED_SEND)
+    async with stubs(account) as (_, mail), stubs(account, "oversight") as (_, overseer):
+        person = f"{'-'.join(change)}@away.test"
+        peer.say(f"RCPT {person}", b"451 later\r\n")
+        held = await sent(mail, box, person)
+        await approved(overseer, held)
+        await put_off(account, held.id)
+        await account.running.database.update_one("emails", {"_id": held.id}, {"$set": change})
+        await make_due(account, held.id)
+        done = await settled(mail, held.id)
+        assert ("failed", True) == (state_of(done), "approved" in done.recipients[0].response)
+        assert [] == peer.of(person) + peer.of("else@away.test")

@@ -14,6 +14,7 @@ from multimail_server.app import Service, new_id
 from multimail_server.errors import DomainError, Reason
 from multimail_server.fsck import check_accounts
 from multimail_server.storage.documents import Draft, Need
+from multimail_server.storage.mongo import WriteRefusedError
 from multimail_server.storage.operation import Operation
 
 if TYPE_CHECKING:
@@ -172,6 +173,28 @@ async def test_taken_key_fails_alone(store: Account) -> None:
     assert isinstance(results[1], Exception)
     assert len(await store.running.database.find("secrets", {"_id": {"$in": ["a1", "a2"]}})) == 2
     await store.running.database.delete_many("secrets", [{"_id": each} for each in ("a1", "a2", "taken")])
+
+
+@pytest.mark.parametrize("content", [{"a\0b": 1}, 2**70], ids=["a key with NUL", "a number too large"])
+async def test_what_cannot_be_written_fails_alone(store: Account, content: object) -> None:
+    """When a document cannot even be put on the wire, its operation fails, and the others of its group still happen."""
+    await store.client()
+
+    def insert(identifier: str, more: object) -> object:
+        def rule(draft: Draft) -> str:
+            draft.put("secrets", {"_id": identifier, "account": store.name, "content": more})
+            draft.notify("unchanged", shown=False)
+            return identifier
+
+        return rule
+
+    rules = (insert("b1", 1), insert("bad", content), insert("b2", 2))
+    results = await asyncio.gather(
+        *(store.running.committer.run(operation(store.name, rule)) for rule in rules), return_exceptions=True
+    )
+    assert [results[0], results[2]] == ["b1", "b2"]
+    assert isinstance(results[1], WriteRefusedError)
+    await store.running.database.delete_many("secrets", [{"_id": each} for each in ("b1", "b2")])
 
 
 @pytest.mark.parametrize("lost", ["request", "reply"])

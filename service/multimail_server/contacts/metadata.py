@@ -45,7 +45,7 @@ def normal_scalar(value: Any, field: str) -> Any:
 def _normal(value: Any, path: Path, field: str, problems: Violations) -> Any:
     if isinstance(value, dict):
         for key in value:
-            if "\0" in key or not _is_text(key):
+            if not _is_key(key):
                 problems.add(_at(field, (*path, key)), "is a key that cannot be kept: it holds NUL or half a character")
         return {key: _normal(item, (*path, key), field, problems) for key, item in value.items()}
     if isinstance(value, list):
@@ -58,6 +58,10 @@ def _normal(value: Any, path: Path, field: str, problems: Violations) -> Any:
         elif value.is_integer() and abs(value) <= _MAX_WHOLE:
             return int(value)
     return value
+
+
+def _is_key(key: str) -> bool:
+    return "\0" not in key and _is_text(key)
 
 
 def _is_text(text: str) -> bool:
@@ -169,6 +173,8 @@ def parse_path(text: str, field: str) -> Path:
             key = rest[:end]
             if _needs_quotes(key):
                 raise errors.invalid_field(field, f"has an empty or unclear key; quote it as JSON: {text[:80]!r}")
+        if not _is_key(key):
+            raise errors.invalid_field(field, f"has a key that cannot be kept, with NUL or half a character: {key!r}")
         keys.append(key)
         if end == len(rest):
             return tuple(keys)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pymongo
 from bson.codec_options import CodecOptions
+from bson.errors import BSONError
 from gridfs import AsyncGridFSBucket
 from pymongo import errors as driver_errors
 from pymongo.read_concern import ReadConcern
@@ -82,6 +83,8 @@ def translated() -> Iterator[None]:
         raise _refused(WRITE_CONFLICT if transient else error.code or 0, str(error)) from error
     except _NETWORK as error:
         raise engine_unavailable(str(error)) from error
+    except (BSONError, OverflowError) as error:  # it never got as far as the engine, which would not have it either
+        raise WriteRefusedError(0, str(error)) from error
 
 
 def _refused(code: int, message: str) -> Exception:
