@@ -127,7 +127,7 @@ async def test_cut_lines(
 async def test_kills_behind_the_mark(
     forge: Forge, fault_uri: str, amount: Callable[[int, int], int], table: Any, policy: str, *, cancelled: bool
 ) -> None:
-    """A service that dies behind the mark leaves doubt where that is held or mail cancelled, and sends nothing twice."""
+    """A service that dies behind the mark leaves doubt where that is held or mail cancelled: nothing goes twice."""
     rounds = amount(2, 20)
     held = mail_pb2.InDoubtPolicy.Value(f"IN_DOUBT_POLICY_{policy.upper()}")
     with table(f"kill -9 behind the mark, policy {policy}{', cancelled' if cancelled else ''}") as row:
