@@ -136,10 +136,10 @@ def _open(
         if rows:
             words = "A mail to this person waits already." if rows is held else "The person waits for an answer."
             return _refused("no_open_thread", words, rows[-1])
-    if contact["open_until"] <= now:
+    if contact["young_until"] <= now:
         return None
     send = contact["sends"][-1] if contact["sends"] else {"thread": contact["latest_thread_id"]}
-    return _refused("no_open_thread", "A conversation with this person is open.", send, contact["open_until"], now)
+    return _refused("no_open_thread", "A conversation with this person is open.", send, contact["young_until"], now)
 
 
 def _named(email: Mapping[str, Any]) -> Document:
