@@ -27,6 +27,18 @@ _MOST_UNANSWERED = 100
 
 MAX_NAME = 512
 
+# What contacts can be ordered by, in the API's words, and where the document keeps it.
+SORT_FIELDS = {
+    "email": "email",
+    "name": "name",
+    "create_time": "create_time",
+    "update_time": "update_time",
+    "last_contacted": "last_contacted_at",
+    "last_inbound": "last_inbound_at",
+    "interaction_count": "interaction_count",
+    "thread_count": "thread_count",
+}
+
 
 def check_name(name: str, field: str) -> None:
     """Refuses a name that is too long or holds control characters."""
