@@ -92,6 +92,7 @@ def shown(node: Node) -> str:  # noqa: PLR0911  one for each kind
         ("f() g(1, 'b', c.d) h", "and(f() g(1 'b' c.d) h)"),
         ("f() = 1 a = f(2)", "and([f() = 1] [a = f(2)])"),
         ("f (a)", "and(f a)"),
+        ("math.mem('30mb') a.b", "and(math.mem('30mb') a/b)"),
     ],
 )
 def test_reads_as_aip_160_says(text: str, tree: str) -> None:
@@ -441,6 +442,7 @@ def test_words_mean_what_query_means(text: str, same: str) -> None:
         ("never_contacted = 1", 19, "= true or = false"),
         ("never_contacted(1)", 1, "no such function"),
         ("sum(metadata.a)", 1, "no such function"),
+        ("metadata.tags(a)", 1, "no such function"),
         ("awaiting_reply() = true", 1, "not compared"),
         ("email = nobody", 9, "is not an e-mail address"),
         ("email = *@acme.com", 9, r"write \*"),
