@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from multimail_server.contacts.contact import NEVER, is_erased
+from multimail_server.contacts.contact import FOREVER, NEVER, is_erased
 from multimail_server.storage.writes import KEPT_INTERACTIONS
 
 if TYPE_CHECKING:
@@ -99,8 +99,13 @@ def _wrong_in_contact(contact: Document, log: dict[str, list[Document]]) -> Iter
         yield f"counts {contact['interaction_count']} interactions, its log has {len(emails)}"
     if contact["thread_count"] != len({email["thread"] for email in emails}):
         yield f"counts {contact['thread_count']} threads, its log has {len({email['thread'] for email in emails})}"
-    if contact["last_contacted_at"] < max(_left_for(contact, outbound), default=NEVER):
+    left = max(_left_for(contact, outbound), default=NEVER)
+    if contact["last_contacted_at"] < left:
         yield "was contacted later than it says"
+    if left > contact["last_inbound_at"] and contact["awaiting_since"] == NEVER:
+        yield "owes an answer to the mail that left last, and does not say so"
+    if (contact["open_until"] == FOREVER) != bool(contact["held"] or contact["unanswered"]):
+        yield "says otherwise than its waiting mail whether a conversation is open"
     if sorted(row["email"] for row in contact["held"]) != waits:
         yield f"has {len(contact['held'])} mails that wait, its log has {len(waits)}"
     if contact["last_inbound_at"] != max(inbound, default=NEVER):

@@ -11,6 +11,9 @@ from ulid import ULID
 
 from multimail_server.aip.address import parse_address
 from multimail_server.contacts import contact as rules
+from multimail_server.contacts.filters import compile_search, holds
+from multimail_server.contacts.store import ContactStore
+from multimail_server.storage.reads import Reader
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
 
     import multimail
 
+NOW = datetime(2026, 6, 1, tzinfo=UTC)
 CONTACTS = 20_000
 COMPANIES = 200  # a hundred contacts each
 
@@ -43,12 +47,27 @@ async def crowd(service: Any) -> AsyncIterator[tuple[multimail.AsyncClient, Acco
         document = rules.new(f"contact_{ULID()}", "crowd", address, name=f"Person {number}", metadata=metadata, now=now)
         if number % 3:
             document = rules.contacted_elsewhere(document, now - timedelta(days=number % 90))
+        if number % 400 == 1:
+            row = {"email": f"email_{number}", "thread": "thread_1", "mailbox": "mbx_1", "agent": "a", "at": NOW}
+            document = rules.with_sent(document, row, timedelta(days=14))
         batch.append(document)
         if len(batch) == 1_000:
             await running.database.insert_many("contacts", batch)
             batch = []
     yield client, account
     await client.close()
+
+
+@pytest.fixture(scope="module")
+async def people(crowd: tuple[multimail.AsyncClient, Account]) -> list[dict[str, Any]]:
+    """All their documents, in order of id."""
+    return await crowd[1].running.database.find("contacts", {"account": "crowd"}, sort=[("_id", 1)])
+
+
+def store_of(account: Account) -> ContactStore:
+    """The contacts' store."""
+    database = account.running.database
+    return ContactStore(database, Reader(database, {}), account.running.committer)
 
 
 def examined(account: Account, pipeline: list[dict[str, Any]]) -> int:
@@ -84,6 +103,61 @@ async def test_search_examines_little(
     pipelines = [command["pipeline"] for name, command in account.commands.sent[start:] if name == "aggregate"]
     search = next(pipeline for pipeline in pipelines if any("$project" in stage for stage in pipeline))
     assert examined(account, search) <= most
+
+
+@pytest.mark.parametrize(
+    ("text", "most", "queries"),
+    [
+        ("metadata.n = (77 OR 78 OR 19000)", 4, 1),
+        ("metadata.n < 20 OR metadata.n >= 19990 OR p77@company77.test OR company7.test", 150, 4),
+        ("company7.test AND (metadata.plan = pro OR last_contacted < -30d)", 110, 1),
+        ("awaiting_reply", 50, 1),
+        ("has_open_thread AND NOT metadata.plan = pro", 60, 1),
+        ("(awaiting_reply OR has_open_thread) last_contacted > -3650d", 110, 2),
+        ("created > 2026-06-02 OR metadata.n = 5", 3, 2),
+    ],
+)
+async def test_filter_text_examines_little(
+    crowd: tuple[multimail.AsyncClient, Account], people: list[dict[str, Any]], text: str, most: int, queries: int
+) -> None:
+    """A filter is found by as many queries as it has leads, which examine little; each hit once, in order of id."""
+    _, account = crowd
+    store = store_of(account)
+    search = compile_search("crowd", filter=text, now=NOW)
+    expected = [each["_id"] for each in people if holds(search, each)]
+    start = len(account.commands.sent)
+    found = await store.search("crowd", search, after="", limit=500)
+    sent = [command["pipeline"] for name, command in account.commands.sent[start:] if name == "aggregate"]
+    assert expected[:500] == [each["_id"] for each in found]
+    assert expected
+    pipelines = [pipeline for pipeline in sent if any("$project" in stage for stage in pipeline)]
+    assert queries == len(pipelines)
+    assert sum(examined(account, pipeline) for pipeline in pipelines) <= most
+    walked: list[str] = []
+    while page := await store.search("crowd", search, after=walked[-1] if walked else "", limit=7):
+        walked += [each["_id"] for each in page]
+    assert expected == walked
+    sent = [command["pipeline"] for name, command in account.commands.sent[-queries:] if name == "aggregate"]
+    assert sum(examined(account, pipeline) for pipeline in sent) <= most, "and so does a later page"
+
+
+async def test_filter_without_an_index_is_exact(
+    crowd: tuple[multimail.AsyncClient, Account], people: list[dict[str, Any]]
+) -> None:
+    """What no index serves is found all the same, by the conditions alone."""
+    _, account = crowd
+    for text in (
+        "NOT metadata.n >= 5",
+        "metadata.n = 3 OR NOT metadata.n > 4 OR -(metadata.n != 9)",
+        "NOT (metadata.plan:* OR x@y.test) OR NOT company7.test AND NOT metadata.n > 10",
+    ):
+        search = compile_search("crowd", filter=text, now=NOW)
+        expected = [each["_id"] for each in people if holds(search, each)]
+        assert not search.is_led
+        assert expected
+        assert expected == [
+            each["_id"] for each in await store_of(account).search("crowd", search, after="", limit=500)
+        ]
 
 
 async def test_demonstration_search_is_exact(crowd: tuple[multimail.AsyncClient, Account]) -> None:

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+import itertools
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from hypothesis import given, settings
+import bson
+import pytest
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from multimail_server.aip.address import parse_address
-from multimail_server.contacts import contact, facets
-from multimail_server.contacts.filters import compile_search
+from multimail_server.contacts import contact, facets, filters, terms
+from multimail_server.contacts.filters import Search, compile_search
 from multimail_server.contacts.metadata import format_path, json_equal, normalise
+from multimail_server.errors import DomainError
+from multimail_server.storage.indexes import INDEXES
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
+CREATED = NOW - timedelta(days=40)
 KEYS = st.sampled_from(["a", "b", "a.b", "\x1f", "e"])
 SCALARS = st.sampled_from(
     [None, True, False, 0, 1, 2, -1, 2.5, "1", "", "pro", "prox", "\x1f", "x" * 300, "2027-01-02"]
@@ -71,17 +79,19 @@ def compares(item: Any, operator: str, value: Any) -> bool:
 
 def matches(document: dict[str, Any], where: dict[str, Any]) -> bool:
     """The part of MongoDB's language that searches compile to."""
-    for name, wanted in where.items():
-        if name == "$and":
-            if not all(matches(document, clause) for clause in wanted):
-                return False
-            continue
-        value = document[name]
-        values = value if isinstance(value, list) else [value]
-        for operator, operand in wanted.items() if isinstance(wanted, dict) else [("$in", [wanted])]:
-            if not field_matches(values, operator, operand):
-                return False
-    return True
+    return all(clause_matches(document, name, wanted) for name, wanted in where.items())
+
+
+def clause_matches(document: dict[str, Any], name: str, wanted: Any) -> bool:
+    """One clause: a junction, or what a field must be."""
+    if name.startswith("$"):
+        each = [matches(document, clause) for clause in wanted]
+        assert each, "the database refuses an empty junction"
+        return {"$and": all(each), "$or": any(each), "$nor": not any(each)}[name]
+    value = document[name]
+    values = value if isinstance(value, list) else [value]
+    operators = wanted.items() if isinstance(wanted, dict) else [("$in", [wanted])]
+    return all(field_matches(values, operator, operand) for operator, operand in operators)
 
 
 def field_matches(values: list[Any], operator: str, operand: Any) -> bool:
@@ -90,13 +100,32 @@ def field_matches(values: list[Any], operator: str, operand: Any) -> bool:
         return any(all(field_matches([value], op, edge) for op, edge in operand.items()) for value in values)
     tests = {
         "$in": lambda value: value in operand,
-        "$gt": lambda value: value > operand,
         "$gte": lambda value: value >= operand,
         "$lt": lambda value: value < operand,
     }
-    if operator == "$nin":
-        return not any(value in operand for value in values)
     return any(tests[operator](value) for value in values)
+
+
+def finds(search: Search, document: dict[str, Any]) -> bool:
+    """Whether the database finds the contact; however the search is led, it is the same."""
+    bson.encode({"leads": search.leads, "rest": search.rest})  # the database can be told
+    met = matches(document, search.rest)
+    led = any(matches(document, lead) for lead in search.leads)
+    assert led or not met, "the leads let through too many, never too few"
+    for facet in search.candidates:
+        other = search.led_by(facet)
+        assert met == (matches(document, other.leads[0]) and matches(document, other.rest))
+    assert 1 <= len(search.leads) <= filters.MAX_LEADS
+    assert search.is_led == (search.leads != ({"account": "acct"},) or not search.rest)
+    assert set(search.indexes) <= {index.name for index in INDEXES if index.collection == "contacts"}
+    return met
+
+
+def person(metadata: dict[str, Any], **moved: Any) -> dict[str, Any]:
+    """The document of a contact with this metadata."""
+    address = parse_address("a@b.test", "email")
+    made = contact.new("contact_1", "acct", address, name="Ána O'Neil", metadata=metadata, now=CREATED)
+    return made | moved
 
 
 @settings(max_examples=600, deadline=None)
@@ -104,17 +133,224 @@ def field_matches(values: list[Any], operator: str, operand: Any) -> bool:
 def test_compiled_search_finds_what_python_finds(metadata: dict[str, Any], path: list[str], condition: Any) -> None:
     """Both halves of a compiled search together hold exactly where the condition does."""
     clean = normalise(metadata, "m")
-    address = parse_address("a@b.test", "email")
-    document = contact.new("contact_1", "acct", address, name="Ána O'Neil", metadata=clean, now=NOW)
+    document = person(clean)
+    search = compile_search("acct", filters={f"metadata.{format_path(path)}": condition}, now=NOW)
+    assert holds(at(clean, path), condition) == finds(search, document) == filters.holds(search, document)
+
+
+# Filters as text, each with what it means in plain Python: of metadata and of the times of a document.
+Meaning = Callable[[dict[str, Any], dict[str, Any]], bool]
+EDGES = [None, True, False, 0, 1, 2, 2.5, -1, -2.5, 1e300, "", "1", "2", "true", "pro", "prox", "pro\0", "x" * 257]
+QUOTED = st.sampled_from(["pro", "prox", "1", "", "2027-01-02", "\x1f", "x" * 300, "a*", "\U0010ffff", "\"\\'"])
+SIGNS = {"<": "lt", "<=": "lte", ">": "gt", ">=": "gte"}
+INSTANTS = st.sampled_from(
+    [NOW - timedelta(days=days, microseconds=us) for days in (0, 1, 30) for us in (0, 1, 999, 1_000)] + [contact.NEVER]
+)
+STORED = {"last_contacted": "last_contacted_at", "last_inbound": "last_inbound_at", "create_time": "create_time"}
+
+
+def quote(text: str) -> str:
+    """The text as a string of the filter language."""
+    return '"' + "".join("\\" + each if each in "\\\"'*" else each for each in text) + '"'
+
+
+def path_text(path: list[str]) -> str:
+    """The path as the filter language has it."""
+    return ".".join(["metadata", *map(quote, path)])
+
+
+def asks(sign: str, path: list[str], value: Any) -> tuple[str, Meaning]:
+    """A comparison with a value."""
+    text = quote(value) if isinstance(value, str) else json.dumps(value)
+    condition = {SIGNS[sign]: value} if sign in SIGNS else {"ne": value} if sign == "!=" else value
+    return f"{path_text(path)} {sign} {text}", lambda metadata, _: holds(at(metadata, path), condition)
+
+
+def asks_any(path: list[str], values: list[Any]) -> tuple[str, Meaning]:
+    """Equality with one of several values."""
+    choices = " OR ".join(quote(each) if isinstance(each, str) else json.dumps(each) for each in values)
+    return f"{path_text(path)} = ({choices})", lambda metadata, _: holds(at(metadata, path), {"in": values})
+
+
+def asks_prefix(path: list[str], text: str) -> tuple[str, Meaning]:
+    """A beginning."""
+    return f'{path_text(path)} = {quote(text)[:-1]}*"', lambda metadata, _: holds(at(metadata, path), {"prefix": text})
+
+
+def asks_presence(path: list[str]) -> tuple[str, Meaning]:
+    """Presence."""
+    return f"{path_text(path)}:*", lambda metadata, _: holds(at(metadata, path), {"exists": True})
+
+
+def asks_time(name: str, sign: str, moment: datetime) -> tuple[str, Meaning]:
+    """A bound on a time: "never" is before all."""
+
+    def met(_: dict[str, Any], document: dict[str, Any]) -> bool:
+        stored = document[STORED[name]]
+        if stored == contact.NEVER:
+            return sign in ("<", "<=")
+        return {"<": stored < moment, "<=": stored <= moment, ">": stored > moment, ">=": stored >= moment}[sign]
+
+    return f"{name} {sign} '{moment.isoformat()}'", met
+
+
+WORDS: list[tuple[str, Meaning]] = [
+    ("ana", lambda *_: True),
+    ("neil", lambda *_: True),
+    ("an O'N*", lambda *_: True),
+    ("eil", lambda *_: False),
+    ("b.test", lambda *_: True),
+    ("domain = B.te*", lambda *_: True),
+    ("domain != b.test", lambda *_: False),
+    ("A@b.test", lambda *_: True),
+    ("email != a@c.test", lambda *_: True),
+    ("never_contacted", lambda _, document: document["last_contacted_at"] == contact.NEVER),
+    ("last_inbound:*", lambda _, document: document["last_inbound_at"] != contact.NEVER),
+    ("awaiting_reply = true", lambda _, document: document["awaiting_since"] != contact.NEVER),
+    ("has_open_thread", lambda _, document: document["open_until"] > NOW),
+]
+LEAVES = st.one_of(
+    st.sampled_from(WORDS),
+    st.builds(asks, st.sampled_from(["=", "!=", ":"]), PATHS, SCALARS),
+    st.builds(asks, st.sampled_from(list(SIGNS)), PATHS, COMPARABLE),
+    st.builds(asks_any, PATHS, st.lists(SCALARS, min_size=1, max_size=3)),
+    st.builds(asks_prefix, PATHS, QUOTED.filter(lambda text: len(text) < 300)),
+    st.builds(asks_presence, PATHS),
+    st.builds(asks_time, st.sampled_from(list(STORED)), st.sampled_from(list(SIGNS)), INSTANTS),
+)
+
+
+def joined(word: str, parts: list[tuple[str, Meaning]]) -> tuple[str, Meaning]:
+    """Filters joined by AND, OR or nothing."""
+    combine = any if word == " OR " else all
+    text = word.join(f"({text})" for text, _ in parts)
+    return text, lambda *facts: combine([means(*facts) for _, means in parts])
+
+
+FILTERS = st.recursive(
+    LEAVES,
+    lambda inner: (
+        st.builds(joined, st.sampled_from([" AND ", " OR ", " "]), st.lists(inner, min_size=1, max_size=4))
+        | st.builds(
+            lambda sign, part: (f"{sign}({part[0]})", lambda *facts: not part[1](*facts)),
+            st.sampled_from(["NOT ", "-"]),
+            inner,
+        )
+    ),
+    max_leaves=12,
+)
+MOMENTS = st.sampled_from([contact.NEVER, CREATED, NOW - timedelta(days=30), NOW - timedelta(days=1), NOW])
+TIMES = st.fixed_dictionaries(
+    {"last_contacted_at": MOMENTS, "last_inbound_at": MOMENTS, "awaiting_since": MOMENTS}
+    | {"open_until": st.sampled_from([contact.NEVER, NOW, NOW + timedelta(milliseconds=1), contact.FOREVER])}
+)
+
+
+@settings(max_examples=800, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(METADATA, TIMES, FILTERS)
+def test_filter_text_finds_what_python_finds(
+    metadata: dict[str, Any], times: dict[str, datetime], written: tuple[str, Meaning]
+) -> None:
+    """What the database finds, what holds in memory, and what the filter's words mean are the same; NOT turns it."""
+    clean = normalise(metadata, "m")
+    document = person(clean, **times)
+    text, means = written
+    search = compile_search("acct", filter=text, now=NOW)
+    expected = means(clean, document)
+    assert expected == finds(search, document), text
+    assert expected == filters.holds(search, document), text
+    turned = compile_search("acct", filter=f"NOT ({text})", now=NOW)
+    assert expected != finds(turned, document), text
+    assert expected != filters.holds(turned, document), text
+
+
+def test_every_comparison_of_every_value() -> None:
+    """Whatever scalar is stored, alone or in an array, each comparison with each value is as Python has it."""
+    for stored in (each for each in EDGES if each is not None):
+        for metadata in ({"k": stored}, {"k": [{"x": 1}, stored]}):
+            document = person(metadata)
+            for sign, value in itertools.product(["=", "!=", ":", *SIGNS], EDGES):
+                if sign in SIGNS and (value is None or isinstance(value, bool) or len(str(value)) > 256):
+                    continue
+                text, means = asks(sign, ["k"], value)
+                search = compile_search("acct", filter=text, now=NOW)
+                assert means(metadata, document) == finds(search, document) == filters.holds(search, document), text
+
+
+@given(st.text(max_size=4), st.text(max_size=4))
+def test_a_beginning_is_a_range(text: str, beginning: str) -> None:
+    """Exactly the texts that begin with another lie from it to what is behind it, whatever its characters."""
+    for prefix in (beginning, beginning + "\U0010ffff", beginning + "\ud7ff", text[:2]):
+        for whole in (text, prefix + text):
+            document = person({"k": whole})
+            search = filters.translate(terms.beginning("metadata.k", prefix), "acct")
+            assert whole.startswith(prefix) == finds(search, document) == filters.holds(search, document)
+
+
+@pytest.mark.parametrize(
+    ("text", "indexes", "leads"),
+    [
+        ("", ["account__id"], 1),
+        ("metadata.a = 1", ["facets__id"], 1),
+        ("metadata.a = 1 OR metadata.b = 2", ["facets__id"], 1),
+        ("metadata.a:* OR metadata.b = 2 OR domain = x.test", ["facets__id"], 1),
+        ("metadata.a = 1 OR x@y.test", ["facets__id", "account_email_keys"], 2),
+        ("metadata.a = 1 OR last_contacted < -30d", ["facets__id", "account_last_contacted_at"], 2),
+        ("metadata.a < 1 OR metadata.a > 5 OR never_contacted", ["facets__id", "account_last_contacted_at"], 3),
+        ("x@y.test (metadata.a = 1 OR NOT metadata.b = 1)", ["account_email_keys"], 1),
+        ("metadata.a = (1 OR 2) metadata.b > 3", ["facets__id"], 1),
+        ("(metadata.a = 1 OR ana) never_contacted", ["facets__id"], 2),
+        ("NOT (metadata.a != 1 AND NOT ana)", ["facets__id"], 2),
+        ("awaiting_reply", ["account_awaiting_since"], 1),
+        ("has_open_thread created > -1d", ["account_open_until"], 1),
+        ("NOT has_open_thread", ["account_open_until"], 1),
+        ("update_time > -1d OR last_inbound > -1d", ["account_update_time", "account_last_inbound_at"], 2),
+        (" OR ".join(f"w{n}" for n in range(16)), ["facets__id"], 16),
+    ],
+)
+def test_an_index_serves(text: str, indexes: list[str], leads: int) -> None:
+    """A filter some of whose conditions an index can find by themselves is led by these, an OR by every branch's."""
+    search = compile_search("acct", filter=text, now=NOW)
+    assert search.is_led
+    assert sorted(indexes) == sorted(search.indexes)
+    assert leads == len(search.leads)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "metadata.a != 1",
+        "-ana",
+        "NOT x@y.test",
+        "metadata.a = 1 OR metadata.b != 1",
+        "NOT (metadata.a = 1 AND ana)",
+        " OR ".join(f"w{n}" for n in range(17)),
+    ],
+)
+def test_no_index_serves(text: str) -> None:
+    """A filter that no index can find says so: the account is looked through."""
+    search = compile_search("acct", filter=text, now=NOW)
+    assert (False, ("account__id",), ({"account": "acct"},)) == (search.is_led, search.indexes, search.leads)
+
+
+def test_everything_a_request_asks_must_hold() -> None:
+    """Query, address, domain, name, map and text are joined; what is wrong in map and text is said at once."""
     search = compile_search(
-        "acct", query="", email="", domain="", name="", filters={f"metadata.{format_path(path)}": condition}
+        "acct",
+        query="ana",
+        email="a@b.test",
+        domain="b.test",
+        name="neil",
+        filters={"metadata.a": 1},
+        filter="-x",
+        now=NOW,
     )
-    found = matches(document, search.first) and matches(document, search.rest)
-    assert holds(at(clean, path), condition) == found
-    assert matches(document, search.first) or not found, "the leading clause lets through too many, never too few"
-    for facet in search.candidates:
-        led = search.led_by(facet)
-        assert found == (matches(document, led.first) and matches(document, led.rest))
+    assert filters.holds(search, person({"a": 1}))
+    assert not filters.holds(search, person({"a": 2}))
+    assert ("account_email_keys",) == search.indexes
+    with pytest.raises(DomainError) as refused:
+        compile_search("acct", filters={"plan": 1}, filter="plan = 1", now=NOW)
+    assert ['filters["plan"]', "filter"] == [each.field for each in refused.value.violations]
 
 
 @given(

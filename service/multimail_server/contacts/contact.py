@@ -19,11 +19,25 @@ Document = dict[str, Any]
 
 # Stands for "never": a date before all others, so that one range finds "not since then, or never".
 NEVER = datetime(1, 1, 1, tzinfo=UTC)
+# Stands for "until something happens": a date behind all others, so that one range finds what is still so.
+FOREVER = datetime(9999, 12, 31, tzinfo=UTC)
 _KEPT_SENDS = 5
 _SENDS_COUNT_FOR = timedelta(hours=1)
 _MOST_UNANSWERED = 100
 
 MAX_NAME = 512
+
+# What contacts can be ordered by, in the API's words, and where the document keeps it.
+SORT_FIELDS = {
+    "email": "email",
+    "name": "name",
+    "create_time": "create_time",
+    "update_time": "update_time",
+    "last_contacted": "last_contacted_at",
+    "last_inbound": "last_inbound_at",
+    "interaction_count": "interaction_count",
+    "thread_count": "thread_count",
+}
 
 
 def check_name(name: str, field: str) -> None:
@@ -52,6 +66,8 @@ def new(
         "sent_before": NEVER,
         "last_inbound_at": NEVER,
         "latest_at": NEVER,
+        "awaiting_since": NEVER,
+        "young_until": NEVER,
         "open_until": NEVER,
         "unanswered": [],
         "held": [],
@@ -141,6 +157,7 @@ def with_sent(contact: Document, send: Mapping[str, Any], open_for: timedelta) -
     moved: Document = {
         "sends": kept,
         "sent_before": max(contact["sent_before"], *dropped, NEVER),
+        "awaiting_since": send["at"] if contact["awaiting_since"] == NEVER else contact["awaiting_since"],
         "unanswered": [each for each in contact["unanswered"] if each["thread"] != send["thread"]],
     }
     return _dated(contact | moved, open_for)
@@ -148,7 +165,11 @@ def with_sent(contact: Document, send: Mapping[str, Any], open_for: timedelta) -
 
 def without_sent(contact: Document, email: str, open_for: timedelta) -> Document:
     """The contact after a queued mail was stopped before it left."""
-    return _dated(contact | {"sends": [each for each in contact["sends"] if each["email"] != email]}, open_for)
+    stopped = [each["at"] for each in contact["sends"] if each["email"] == email]
+    moved = contact | {"sends": [each for each in contact["sends"] if each["email"] != email]}
+    if contact["awaiting_since"] in stopped:
+        moved |= {"awaiting_since": _first_sent(moved, contact["last_inbound_at"])}
+    return _dated(moved, open_for)
 
 
 def with_heard(
@@ -174,31 +195,48 @@ def with_heard(
     """
     if not counts:
         return contact
-    heard = contact | {"last_inbound_at": max(contact["last_inbound_at"], at)}
+    last = max(contact["last_inbound_at"], at)
+    heard = contact | {"last_inbound_at": last}
+    if contact["awaiting_since"] <= last:  # mail that is adopted late may be older than what it does not answer
+        heard |= {"awaiting_since": _first_sent(contact, last)}
     return _dated(with_unanswered(heard, thread, email) if waits else heard, open_for)
 
 
 def with_unanswered(contact: Document, thread: str, email: str) -> Document:
     """The contact when the person waits for an answer in this thread, since this mail or an earlier one."""
     others = [each for each in contact["unanswered"] if each["thread"] != thread]
-    return contact | {"unanswered": [*others, {"thread": thread, "email": email}][-_MOST_UNANSWERED:]}
+    return _opened(contact | {"unanswered": [*others, {"thread": thread, "email": email}][-_MOST_UNANSWERED:]})
 
 
 def with_held(contact: Document, row: Mapping[str, Any]) -> Document:
     """The contact with a mail to the person that waits: `email`, `thread`, `mailbox`, `agent` and `at` of it."""
-    return contact | {"held": [*contact["held"], dict(row)]}
+    return _opened(contact | {"held": [*contact["held"], dict(row)]})
 
 
 def without_held(contact: Document, email: str) -> Document:
     """The contact when a mail no longer waits."""
-    return contact | {"held": [each for each in contact["held"] if each["email"] != email]}
+    return _opened(contact | {"held": [each for each in contact["held"] if each["email"] != email]})
+
+
+def _first_sent(contact: Document, after: datetime) -> datetime:
+    """When the first mail left after this time, of those remembered."""
+    return min(
+        (at for at in (contact["sent_before"], *(each["at"] for each in contact["sends"])) if at > after), default=NEVER
+    )
 
 
 def _dated(contact: Document, open_for: timedelta) -> Document:
     """The contact with the times that follow from what was sent and heard."""
     sent = max((each["at"] for each in contact["sends"]), default=contact["sent_before"])
     newest = max(sent, contact["last_inbound_at"])
-    return contact | {
+    dated = contact | {
         "last_contacted_at": max(sent, contact["contacted_elsewhere_at"]),
-        "open_until": newest if newest == NEVER else newest + open_for,
+        "young_until": newest if newest == NEVER else newest + open_for,
     }
+    return _opened(dated)
+
+
+def _opened(contact: Document) -> Document:
+    """The contact with the time until which a conversation is open: its newest mail's age, or something must happen."""
+    is_waiting = contact["unanswered"] or contact["held"]
+    return contact | {"open_until": FOREVER if is_waiting else contact["young_until"]}

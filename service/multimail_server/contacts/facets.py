@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 SEPARATOR = "\x1f"
-_AFTER_SEPARATOR = "\x20"
 MAX_TEXT_BYTES = 256
 
+PRESENCE = "e"
 DOMAIN = "domain"
 WORD = "word"
 
@@ -55,15 +55,19 @@ def metadata_path(keys: Sequence[str]) -> str:
     return "metadata#" + hashlib.sha256(text.encode()).hexdigest()
 
 
+def facet(account: str, path: str, kind: str, text: str = "") -> str:
+    """The facet of one account at one path, its type and text as `encoded` gives them."""
+    return SEPARATOR.join((account, path, kind, text))
+
+
 def equality(account: str, path: str, value: Any) -> str:
     """The facet a contact has when the value, or an element of the array, at the path is this scalar."""
-    kind, text = encoded(value)
-    return SEPARATOR.join((account, path, kind, text))
+    return facet(account, path, *encoded(value))
 
 
 def presence(account: str, path: str) -> str:
     """The facet a contact has when anything is at the path."""
-    return SEPARATOR.join((account, path, "e", ""))
+    return facet(account, path, PRESENCE)
 
 
 def encoded(value: Any) -> tuple[str, str]:
@@ -84,10 +88,14 @@ def _sortable(number: float) -> str:
     return f"{bits ^ (0xFFFF_FFFF_FFFF_FFFF if bits >> 63 else 1 << 63):016x}"
 
 
-def bounds(account: str, path: str, kind: str) -> tuple[str, str]:
-    """Where the facets of one type at one path begin and, excluded, end."""
-    head = SEPARATOR.join((account, path, kind))
-    return head + SEPARATOR, head + _AFTER_SEPARATOR
+def behind(text: str) -> str:
+    """The first string, by code point, behind all that begin with this one; it must have a character that has a next.
+
+    Surrogates are no characters, so they are passed over.
+    """
+    head = text.rstrip("\U0010ffff")
+    following = ord(head[-1]) + 1
+    return head[:-1] + chr(0xE000 if following == 0xD800 else following)
 
 
 def words_of(name: str) -> list[str]:

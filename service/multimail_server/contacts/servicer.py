@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from multimail.v1 import contact_pb2, contact_service_pb2, contact_service_pb2_grpc
@@ -129,6 +130,7 @@ class ContactServicer(contact_service_pb2_grpc.ContactServiceServicer):
             domain=request.domain,
             name=request.name,
             filters={key: convert.value_to_json(value) for key, value in request.filters.items()},
+            now=datetime.now(UTC),
         )
         page = self._tokens.open_page(account, request)
         after = page.position[0] if page.position else ""

@@ -118,12 +118,22 @@ class ContactStore:
     async def search(self, account: str, search: Search, *, after: str, limit: int) -> list[Document]:
         """The contacts that match, in order of id, those behind the id `after`, at most `limit`."""
         search = await self._rarest_first(search)
-        first = search.first | ({"_id": {"$gt": after}} if after else {})
+        rest = search.rest | {"account": account, "erase_time": None}
+        runs = [self._led(lead, rest, after, limit) for lead in search.leads]
+        found = {each["_id"]: each for run in await asyncio.gather(*runs) for each in run}
+        return [found[identifier] for identifier in sorted(found)[:limit]]
+
+    async def _led(self, lead: Document, rest: Document, after: str, limit: int) -> list[Document]:
+        """Those that one lead finds, behind an id."""
+        behind = {"_id": {"$gt": after}} if after else {}
+        # The indexes that serve one value go on with the id; a clause more would keep any other from being used.
+        goes_on = len(lead) == 1 and isinstance(next(iter(lead.values())), str)
+        lead, rest = (lead | behind, rest) if goes_on else (lead, rest | behind)
         return await self._database.aggregate(
             "contacts",
             [
-                {"$match": first},
-                {"$match": search.rest | {"account": account, "erase_time": None}},
+                {"$match": lead},
+                {"$match": rest},
                 {"$sort": {"_id": 1}},
                 {"$limit": limit},
                 {"$project": PROJECTION},

@@ -42,11 +42,9 @@ class Guard:
     filters: Mapping[str, Any] | None = None
     dedupe_key: str = ""
 
-    def search(self, account: str) -> Search | None:
+    def search(self, account: str, now: datetime) -> Search | None:
         """The compiled filters; raises INVALID_FILTER when they cannot be understood."""
-        if not self.filters:
-            return None
-        return compile_search(account, query="", email="", domain="", name="", filters=self.filters)
+        return compile_search(account, filters=self.filters, now=now) if self.filters else None
 
     def to_doc(self) -> Document:
         """The guard as a mail that waits keeps it."""
@@ -101,7 +99,7 @@ def refusal(
         return _refused("require_contact", "The person is no contact.")
     if guard.contact_etag and (contact is None or etag_of(contact["_id"], contact["revision"]) != guard.contact_etag):
         return _refused("contact_etag", "The contact changed since it was read; read it again, then decide again.")
-    search = guard.search(account)
+    search = guard.search(account, now)
     if search is not None and (contact is None or not holds(search, contact)):
         return _refused("filter", "The contact does not meet the filter.")
     for earlier in marked:
@@ -137,10 +135,10 @@ def _open(
         if rows:
             words = "A mail to this person waits already." if rows is held else "The person waits for an answer."
             return _refused("no_open_thread", words, rows[-1])
-    if contact["open_until"] <= now:
+    if contact["young_until"] <= now:
         return None
     send = contact["sends"][-1] if contact["sends"] else {"thread": contact["latest_thread_id"]}
-    return _refused("no_open_thread", "A conversation with this person is open.", send, contact["open_until"], now)
+    return _refused("no_open_thread", "A conversation with this person is open.", send, contact["young_until"], now)
 
 
 def _named(email: Mapping[str, Any]) -> Document:

@@ -130,7 +130,7 @@ def moment_of(request: Any, field: str) -> datetime:
     return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
 
 
-def guard_of(request: Any, account: str) -> Guard:
+def guard_of(request: Any, account: str, now: datetime) -> Guard:
     """The guard of a send, its filters understood."""
     if not request.HasField("guard"):
         return NO_GUARD
@@ -151,7 +151,7 @@ def guard_of(request: Any, account: str) -> Guard:
         dedupe_key=given.dedupe_key,
     )
     try:
-        guard.search(account)
+        guard.search(account, now)
     except DomainError as error:
         inside = [replace(each, field=f"guard.{each.field}") for each in error.violations]
         raise errors.invalid(inside, error.reason) from None

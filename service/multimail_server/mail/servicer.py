@@ -147,7 +147,7 @@ class MailServicer(DecisionCalls, NotificationCalls, mail_service_pb2_grpc.MailS
         with problems.collected():
             message = await beside.read(request.ByteSize(), lambda: requests.message_of(request, now=datetime.now(UTC)))
         problems.raise_if_any()
-        guard = requests.guard_of(request, account)
+        guard = requests.guard_of(request, account, datetime.now(UTC))
         message = requests.guarded(message, targets, guard)
         changes = changing("SendEmail", request, request.request_id)
         email = await self._mail.send(changes, need, targets, message, guard=guard)
@@ -201,7 +201,7 @@ class MailServicer(DecisionCalls, NotificationCalls, mail_service_pb2_grpc.MailS
         changes = changing("BatchCheckSends", request, "")
         need = requests.mailbox_need(request, "from")
         targets = requests.checked_targets(request.to)
-        guard = requests.guard_of(request, changes.account)
+        guard = requests.guard_of(request, changes.account, datetime.now(UTC))
         mode = convert.MODE_NAMES[request.oversight_mode]
         answers = await self._mail.check(changes, need, targets, guard, mode)
         return mail_service_pb2.BatchCheckSendsResponse(

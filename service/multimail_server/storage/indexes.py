@@ -58,6 +58,8 @@ INDEXES = (
     Index("contacts", _up("account", "_id"), "search without a condition"),
     Index("contacts", _up("account", "last_contacted_at"), "search by recency alone"),
     Index("contacts", _up("account", "last_inbound_at"), "search by the last inbound mail alone"),
+    Index("contacts", _up("account", "awaiting_since"), "search by who owes us an answer"),
+    Index("contacts", _up("account", "open_until"), "search by whether a conversation is open"),
     Index("contacts", _up("account", "create_time"), "search by creation time alone"),
     Index("contacts", _up("account", "update_time"), "search by update time alone"),
     Index("emails", _up("account", "request_id"), "a mail accepted or taken in before", unique=True),
