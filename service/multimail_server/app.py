@@ -22,6 +22,7 @@ from multimail_server.accounts.store import KeyStore
 from multimail_server.aip.paging import KEY_BYTES, PageTokens
 from multimail_server.contacts.erasure import Erasures
 from multimail_server.contacts.interactions import Interactions
+from multimail_server.contacts.searches import Searches
 from multimail_server.contacts.servicer import ContactServicer
 from multimail_server.contacts.store import PROJECTION as CONTACT_PROJECTION
 from multimail_server.contacts.store import ContactStore
@@ -257,7 +258,18 @@ class _Parts:
         self.jobs = Worker("jobs", jobs.step, interval_s=1.0)
         self.waited = Worker("waiting", jobs.come_due, interval_s=1.0)
         interactions = Interactions(database, reader)
-        self.contact_servicer = ContactServicer(contacts, Erasures(self.committer), interactions, self.tokens)
+        self.contact_servicer = ContactServicer(
+            contacts=contacts,
+            searches=Searches(database),
+            erasures=Erasures(self.committer),
+            interactions=interactions,
+            views=views,
+            suppressions=suppressions,
+            notifications=notifications,
+            feed=feed,
+            tokens=self.tokens,
+            bounds=bounds,
+        )
         self.mail_servicer = MailServicer(
             mailboxes=mailboxes,
             mail=mail,

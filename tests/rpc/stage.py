@@ -20,7 +20,7 @@ GATED = m.OVERSIGHT_MODE_GATED_SEND
 RAW = b"From: bo@person.test\r\nTo: b@x.test\r\nSubject: %d\r\nMessage-ID: <%d@x>\r\n\r\nhello\r\n"
 # Calls that change something by a request_id, and the two whose effect a test of its own looks at.
 CHANGING = (
-    *("CreateContact", "UpsertContact", "UpdateContact", "DeleteContact"),
+    *("CreateContact", "UpsertContact", "BatchUpsertContacts", "UpdateContact", "DeleteContact"),
     *("CreateMailbox", "UpdateMailbox", "DeleteMailbox"),
     *("SendEmail", "ReplyEmail", "CancelEmail", "UpdateEmail", "ApproveEmails", "RejectEmails", "ResolveEmail"),
     *("IngestEmail", "IngestEvent", "AddSuppression", "RemoveSuppression"),
@@ -53,6 +53,9 @@ class Stage:
         return {
             "CreateContact": lambda: contacts_pb.CreateContactRequest(email=f"new{which}@person.test"),
             "UpsertContact": lambda: contacts_pb.UpsertContactRequest(email="bo@person.test", name=f"Name {which}"),
+            "BatchUpsertContacts": lambda: contacts_pb.BatchUpsertContactsRequest(
+                contacts=[contacts_pb.UpsertContactRequest(email="bo@person.test", name=f"Name {which}")]
+            ),
             "UpdateContact": lambda: contacts_pb.UpdateContactRequest(email="bo@person.test", name=f"Name {which}"),
             "DeleteContact": lambda: contacts_pb.DeleteContactRequest(**by_email),
             "CreateMailbox": lambda: pb.CreateMailboxRequest(email=self.account.mailbox(f"new{which}")),
@@ -76,6 +79,16 @@ class Stage:
         """A request of any method that it answers with OK."""
         reads = {
             "GetContact": lambda: contacts_pb.GetContactRequest(email="bo@person.test"),
+            "BatchGetContacts": lambda: contacts_pb.BatchGetContactsRequest(
+                contacts=[contacts_pb.GetContactRequest(email="bo@person.test")]
+            ),
+            "GetContactContext": lambda: contacts_pb.GetContactContextRequest(email="bo@person.test"),
+            "CountContacts": lambda: contacts_pb.CountContactsRequest(filter="bo@person.test"),
+            "ExportContacts": lambda: contacts_pb.ExportContactsRequest(domain="person.test"),
+            "WatchContacts": lambda: contacts_pb.WatchContactsRequest(filter="domain = person.test"),
+            "ImportContacts": lambda: contacts_pb.ImportContactsRequest(
+                import_id="i", contact=contacts_pb.UpsertContactRequest(email="bo@person.test")
+            ),
             "SearchContacts": lambda: contacts_pb.SearchContactsRequest(query="bo@person.test"),
             "ListInteractions": lambda: contacts_pb.ListInteractionsRequest(email="bo@person.test"),
             "GetMailbox": lambda: pb.GetMailboxRequest(email=self.box),

@@ -155,7 +155,8 @@ async def test_nothing_is_an_accident(account: Account, method: str) -> None:
             if not number % 2:
                 fill(request, dice)
                 name_what_is_there(request, dice, there)
-            answered += await answer(stage.call(name)(request if number else good))
+            sent = request if number else good
+            answered += await answer(stage.call(name)(iter([sent]) if name == "ImportContacts" else sent))
         assert answered or name in NEVER_OK
         await contacts.UpsertContact(contact_service_pb2.UpsertContactRequest(email="still@alive.test"))
 
@@ -163,7 +164,7 @@ async def test_nothing_is_an_accident(account: Account, method: str) -> None:
 async def answer(call: Any) -> bool:
     """Whether a call is answered, at once or by a stream that goes on; what refuses it must be no accident."""
     try:
-        if isinstance(call, grpc.aio.UnaryStreamCall):  # accepted, it would never end by itself
+        if isinstance(call, grpc.aio.UnaryStreamCall | grpc.aio.StreamStreamCall):  # it would never end by itself
             await asyncio.wait_for(call.read(), 0.05)
         else:
             await call

@@ -10,6 +10,8 @@ from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from multimail.v1 import contact_pb2 as _contact_pb2
+from multimail.v1 import error_reason_pb2 as _error_reason_pb2
+from multimail.v1 import mail_pb2 as _mail_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -502,6 +504,9 @@ class SearchContactsRequest(_message.Message):
     FILTERS_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    ORDER_BY_FIELD_NUMBER: _builtins.int
+    EXPLAIN_FIELD_NUMBER: _builtins.int
     query: _builtins.str
     """Free words: with `@` an address, shaped like a domain a domain, else words of the name in any order, each
     matched from its beginning, case and accents ignored. At most 512 characters.
@@ -520,6 +525,23 @@ class SearchContactsRequest(_message.Message):
     """next_page_token of the page before, with all other fields as they were; anything else is INVALID_ARGUMENT,
     reason INVALID_PAGE_TOKEN.
     """
+    filter: _builtins.str
+    """Conditions as text, AIP-160, at most 4096 characters: `metadata.plan = "pro" AND last_contacted < -30d`,
+    `domain = "acmecorp.com" OR metadata.tags:"vip"`, `-has_open_thread`. AND, OR (which binds tighter), NOT and `-`,
+    brackets; `= != < <= > >=`; `:` for what an array holds, or `metadata.key:*` for whether anything is there. Fields:
+    `metadata` and a path, `email`, `domain`, `name`, the times `last_contacted`, `last_inbound`, `created`, `updated`
+    (RFC 3339, a bare date, or relative to now: `-30d`, units m h d w), the flags `never_contacted`, `awaiting_reply`
+    (a mail of ours is newer than their last one) and `has_open_thread`. A star ends a beginning: `"pro*"`. Bare words
+    are words of the name. `!=` and NOT are complements: they include contacts without the key. A wrong one is
+    INVALID_ARGUMENT, reason INVALID_FILTER, with the column and a hint.
+    """
+    order_by: _builtins.str
+    """The order, AIP-132: up to 3 of `email`, `name`, `create_time`, `update_time`, `last_contacted`, `last_inbound`,
+    `interaction_count`, `thread_count`, joined by commas, each falling when `desc` follows: `last_contacted desc`.
+    Left out: in order of id.
+    """
+    explain: _builtins.bool
+    """Say in the response how the hits were found."""
     @_builtins.property
     def filters(self) -> _containers.MessageMap[_builtins.str, _struct_pb2.Value]:
         """Typed conditions, all of which must hold. Keys: `metadata.` and a path (a key with a dot is quoted:
@@ -544,10 +566,13 @@ class SearchContactsRequest(_message.Message):
         filters: _abc.Mapping[_builtins.str, _struct_pb2.Value] | None = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        filter: _builtins.str = ...,
+        order_by: _builtins.str = ...,
+        explain: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "email", b"email", "filters", b"filters", "name", b"name", "page_size", b"page_size", "page_token", b"page_token", "query", b"query"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "email", b"email", "explain", b"explain", "filter", b"filter", "filters", b"filters", "name", b"name", "order_by", b"order_by", "page_size", b"page_size", "page_token", b"page_token", "query", b"query"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -561,25 +586,715 @@ class SearchContactsResponse(_message.Message):
 
     CONTACTS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    PLAN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
     """Where the next page starts; empty on the last one."""
     @_builtins.property
     def contacts(self) -> _containers.RepeatedCompositeFieldContainer[_contact_pb2.Contact]:
-        """The hits, in order of id."""
+        """The hits, in the order asked for."""
+
+    @_builtins.property
+    def plan(self) -> Global___SearchPlan:
+        """How the hits were found; only with `explain`."""
 
     def __init__(
         self,
         *,
         contacts: _abc.Iterable[_contact_pb2.Contact] | None = ...,
         next_page_token: _builtins.str = ...,
+        plan: Global___SearchPlan | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["plan", b"plan"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["contacts", b"contacts", "next_page_token", b"next_page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["contacts", b"contacts", "next_page_token", b"next_page_token", "plan", b"plan"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SearchContactsResponse: _TypeAlias = SearchContactsResponse  # noqa: Y015
+
+@_typing.final
+class SearchPlan(_message.Message):
+    """How a search was done."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INDEXES_FIELD_NUMBER: _builtins.int
+    INDEXED_FIELD_NUMBER: _builtins.int
+    EXAMINED_FIELD_NUMBER: _builtins.int
+    RETURNED_FIELD_NUMBER: _builtins.int
+    indexed: _builtins.bool
+    """Whether an index serves a condition; false when every contact of the account has to be looked at."""
+    examined: _builtins.int
+    """How many contacts the indexes lead to, counted up to 20,001: those the other conditions are tried on."""
+    returned: _builtins.int
+    """How many of them this page holds."""
+    @_builtins.property
+    def indexes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The indexes that led to the contacts looked at, one for each branch of an OR. The index of all contacts of the
+        account when no condition could lead.
+        """
+
+    def __init__(
+        self,
+        *,
+        indexes: _abc.Iterable[_builtins.str] | None = ...,
+        indexed: _builtins.bool = ...,
+        examined: _builtins.int = ...,
+        returned: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["examined", b"examined", "indexed", b"indexed", "indexes", b"indexes", "returned", b"returned"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SearchPlan: _TypeAlias = SearchPlan  # noqa: Y015
+
+@_typing.final
+class CountContactsRequest(_message.Message):
+    """Request of CountContacts. The conditions are those of SearchContactsRequest."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class FiltersEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        @_builtins.property
+        def value(self) -> _struct_pb2.Value: ...
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _struct_pb2.Value | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    QUERY_FIELD_NUMBER: _builtins.int
+    EMAIL_FIELD_NUMBER: _builtins.int
+    DOMAIN_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    FILTERS_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    query: _builtins.str
+    """See SearchContactsRequest.query."""
+    email: _builtins.str
+    """See SearchContactsRequest.email."""
+    domain: _builtins.str
+    """See SearchContactsRequest.domain."""
+    name: _builtins.str
+    """See SearchContactsRequest.name."""
+    filter: _builtins.str
+    """See SearchContactsRequest.filter."""
+    @_builtins.property
+    def filters(self) -> _containers.MessageMap[_builtins.str, _struct_pb2.Value]:
+        """See SearchContactsRequest.filters."""
+
+    def __init__(
+        self,
+        *,
+        query: _builtins.str = ...,
+        email: _builtins.str = ...,
+        domain: _builtins.str = ...,
+        name: _builtins.str = ...,
+        filters: _abc.Mapping[_builtins.str, _struct_pb2.Value] | None = ...,
+        filter: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "email", b"email", "filter", b"filter", "filters", b"filters", "name", b"name", "query", b"query"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CountContactsRequest: _TypeAlias = CountContactsRequest  # noqa: Y015
+
+@_typing.final
+class CountContactsResponse(_message.Message):
+    """Response of CountContacts."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COUNT_FIELD_NUMBER: _builtins.int
+    count: _builtins.int
+    """How many contacts meet the conditions."""
+    def __init__(
+        self,
+        *,
+        count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CountContactsResponse: _TypeAlias = CountContactsResponse  # noqa: Y015
+
+@_typing.final
+class ExportContactsRequest(_message.Message):
+    """Request of ExportContacts. The conditions are those of SearchContactsRequest."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class FiltersEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        @_builtins.property
+        def value(self) -> _struct_pb2.Value: ...
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _struct_pb2.Value | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    QUERY_FIELD_NUMBER: _builtins.int
+    EMAIL_FIELD_NUMBER: _builtins.int
+    DOMAIN_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    FILTERS_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    AFTER_ID_FIELD_NUMBER: _builtins.int
+    query: _builtins.str
+    """See SearchContactsRequest.query."""
+    email: _builtins.str
+    """See SearchContactsRequest.email."""
+    domain: _builtins.str
+    """See SearchContactsRequest.domain."""
+    name: _builtins.str
+    """See SearchContactsRequest.name."""
+    filter: _builtins.str
+    """See SearchContactsRequest.filter."""
+    after_id: _builtins.str
+    """Go on behind this contact: the id of the last one that was read."""
+    @_builtins.property
+    def filters(self) -> _containers.MessageMap[_builtins.str, _struct_pb2.Value]:
+        """See SearchContactsRequest.filters."""
+
+    def __init__(
+        self,
+        *,
+        query: _builtins.str = ...,
+        email: _builtins.str = ...,
+        domain: _builtins.str = ...,
+        name: _builtins.str = ...,
+        filters: _abc.Mapping[_builtins.str, _struct_pb2.Value] | None = ...,
+        filter: _builtins.str = ...,
+        after_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_id", b"after_id", "domain", b"domain", "email", b"email", "filter", b"filter", "filters", b"filters", "name", b"name", "query", b"query"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportContactsRequest: _TypeAlias = ExportContactsRequest  # noqa: Y015
+
+@_typing.final
+class ExportContactsResponse(_message.Message):
+    """Response of ExportContacts."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONTACT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def contact(self) -> _contact_pb2.Contact:
+        """The next contact."""
+
+    def __init__(
+        self,
+        *,
+        contact: _contact_pb2.Contact | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["contact", b"contact"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["contact", b"contact"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportContactsResponse: _TypeAlias = ExportContactsResponse  # noqa: Y015
+
+@_typing.final
+class WatchContactsRequest(_message.Message):
+    """Request of WatchContacts. The conditions are those of SearchContactsRequest."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class FiltersEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        @_builtins.property
+        def value(self) -> _struct_pb2.Value: ...
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _struct_pb2.Value | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    QUERY_FIELD_NUMBER: _builtins.int
+    EMAIL_FIELD_NUMBER: _builtins.int
+    DOMAIN_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    FILTERS_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    AFTER_SEQ_FIELD_NUMBER: _builtins.int
+    ONLY_NEW_FIELD_NUMBER: _builtins.int
+    query: _builtins.str
+    """See SearchContactsRequest.query."""
+    email: _builtins.str
+    """See SearchContactsRequest.email."""
+    domain: _builtins.str
+    """See SearchContactsRequest.domain."""
+    name: _builtins.str
+    """See SearchContactsRequest.name."""
+    filter: _builtins.str
+    """See SearchContactsRequest.filter."""
+    after_seq: _builtins.int
+    """Begin with the change after this number: the `seq` of the last response that was read. 0: with the oldest kept."""
+    only_new: _builtins.bool
+    """Begin with what changes from now on, instead; not beside `after_seq`."""
+    @_builtins.property
+    def filters(self) -> _containers.MessageMap[_builtins.str, _struct_pb2.Value]:
+        """See SearchContactsRequest.filters."""
+
+    def __init__(
+        self,
+        *,
+        query: _builtins.str = ...,
+        email: _builtins.str = ...,
+        domain: _builtins.str = ...,
+        name: _builtins.str = ...,
+        filters: _abc.Mapping[_builtins.str, _struct_pb2.Value] | None = ...,
+        filter: _builtins.str = ...,
+        after_seq: _builtins.int = ...,
+        only_new: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_seq", b"after_seq", "domain", b"domain", "email", b"email", "filter", b"filter", "filters", b"filters", "name", b"name", "only_new", b"only_new", "query", b"query"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchContactsRequest: _TypeAlias = WatchContactsRequest  # noqa: Y015
+
+@_typing.final
+class WatchContactsResponse(_message.Message):
+    """Response of WatchContacts."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SEQ_FIELD_NUMBER: _builtins.int
+    CONTACT_FIELD_NUMBER: _builtins.int
+    CONTACT_ID_FIELD_NUMBER: _builtins.int
+    MATCHES_FIELD_NUMBER: _builtins.int
+    ERASED_FIELD_NUMBER: _builtins.int
+    seq: _builtins.int
+    """The number up to which every change was sent: where to take the stream up again."""
+    contact_id: _builtins.str
+    """The id of the contact that changed; empty when the response only says how far the stream is."""
+    matches: _builtins.bool
+    """Whether the contact meets the conditions now. One that does not is told too, for it may have met them before."""
+    erased: _builtins.bool
+    """True when the person was erased."""
+    @_builtins.property
+    def contact(self) -> _contact_pb2.Contact:
+        """The contact that changed, as it is now, which may be newer than the change; absent when it was erased, and when
+        the response only says how far the stream is.
+        """
+
+    def __init__(
+        self,
+        *,
+        seq: _builtins.int = ...,
+        contact: _contact_pb2.Contact | None = ...,
+        contact_id: _builtins.str = ...,
+        matches: _builtins.bool = ...,
+        erased: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["contact", b"contact"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["contact", b"contact", "contact_id", b"contact_id", "erased", b"erased", "matches", b"matches", "seq", b"seq"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchContactsResponse: _TypeAlias = WatchContactsResponse  # noqa: Y015
+
+@_typing.final
+class BatchUpsertContactsRequest(_message.Message):
+    """Request of BatchUpsertContacts."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONTACTS_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Makes the call repeatable, row by row; see CreateContactRequest.request_id."""
+    @_builtins.property
+    def contacts(self) -> _containers.RepeatedCompositeFieldContainer[Global___UpsertContactRequest]:
+        """The contacts, 1 to 1000. A row's own request_id must be empty; the same address may stand in several rows."""
+
+    def __init__(
+        self,
+        *,
+        contacts: _abc.Iterable[Global___UpsertContactRequest] | None = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["contacts", b"contacts", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchUpsertContactsRequest: _TypeAlias = BatchUpsertContactsRequest  # noqa: Y015
+
+@_typing.final
+class BatchUpsertContactsResponse(_message.Message):
+    """Response of BatchUpsertContacts."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OUTCOMES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def outcomes(self) -> _containers.RepeatedCompositeFieldContainer[Global___ContactOutcome]:
+        """One outcome for each row, in the order of the request."""
+
+    def __init__(
+        self,
+        *,
+        outcomes: _abc.Iterable[Global___ContactOutcome] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["outcomes", b"outcomes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchUpsertContactsResponse: _TypeAlias = BatchUpsertContactsResponse  # noqa: Y015
+
+@_typing.final
+class ContactOutcome(_message.Message):
+    """What became of one row."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    UPSERTED_FIELD_NUMBER: _builtins.int
+    REFUSAL_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def upserted(self) -> Global___UpsertContactResponse:
+        """It was made or merged."""
+
+    @_builtins.property
+    def refusal(self) -> _error_reason_pb2.Refusal:
+        """It was refused, and nothing of it happened."""
+
+    def __init__(
+        self,
+        *,
+        upserted: Global___UpsertContactResponse | None = ...,
+        refusal: _error_reason_pb2.Refusal | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["refusal", b"refusal", "result", b"result", "upserted", b"upserted"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["refusal", b"refusal", "result", b"result", "upserted", b"upserted"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_result: _TypeAlias = _typing.Literal["upserted", "refusal"]  # noqa: Y015
+    _WhichOneofArgType_result: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_result) -> _WhichOneofReturnType_result | None: ...
+
+Global___ContactOutcome: _TypeAlias = ContactOutcome  # noqa: Y015
+
+@_typing.final
+class ImportContactsRequest(_message.Message):
+    """One row of ImportContacts."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IMPORT_ID_FIELD_NUMBER: _builtins.int
+    ROW_FIELD_NUMBER: _builtins.int
+    CONTACT_FIELD_NUMBER: _builtins.int
+    import_id: _builtins.str
+    """Names the import, at most 64 characters; required in the first message, and ignored in the others. Rows of one
+    import are told apart by their number, so that a row sent again is not done again, for 30 days.
+    """
+    row: _builtins.int
+    """The row's number in the import, from 0; each number stands for one content."""
+    @_builtins.property
+    def contact(self) -> Global___UpsertContactRequest:
+        """The contact. Its own request_id must be empty."""
+
+    def __init__(
+        self,
+        *,
+        import_id: _builtins.str = ...,
+        row: _builtins.int = ...,
+        contact: Global___UpsertContactRequest | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["contact", b"contact"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["contact", b"contact", "import_id", b"import_id", "row", b"row"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ImportContactsRequest: _TypeAlias = ImportContactsRequest  # noqa: Y015
+
+@_typing.final
+class ImportContactsResponse(_message.Message):
+    """What became of one row of ImportContacts."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROW_FIELD_NUMBER: _builtins.int
+    IMPORTED_FIELD_NUMBER: _builtins.int
+    REFUSAL_FIELD_NUMBER: _builtins.int
+    row: _builtins.int
+    """The row's number."""
+    @_builtins.property
+    def imported(self) -> Global___ImportedContact:
+        """It was made or merged."""
+
+    @_builtins.property
+    def refusal(self) -> _error_reason_pb2.Refusal:
+        """It was refused, and nothing of it happened."""
+
+    def __init__(
+        self,
+        *,
+        row: _builtins.int = ...,
+        imported: Global___ImportedContact | None = ...,
+        refusal: _error_reason_pb2.Refusal | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["imported", b"imported", "refusal", b"refusal", "result", b"result"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["imported", b"imported", "refusal", b"refusal", "result", b"result", "row", b"row"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_result: _TypeAlias = _typing.Literal["imported", "refusal"]  # noqa: Y015
+    _WhichOneofArgType_result: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_result) -> _WhichOneofReturnType_result | None: ...
+
+Global___ImportContactsResponse: _TypeAlias = ImportContactsResponse  # noqa: Y015
+
+@_typing.final
+class ImportedContact(_message.Message):
+    """A contact that was imported."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONTACT_ID_FIELD_NUMBER: _builtins.int
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    contact_id: _builtins.str
+    """Its id."""
+    outcome: _contact_pb2.UpsertOutcome.ValueType
+    """What happened."""
+    def __init__(
+        self,
+        *,
+        contact_id: _builtins.str = ...,
+        outcome: _contact_pb2.UpsertOutcome.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["contact_id", b"contact_id", "outcome", b"outcome"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ImportedContact: _TypeAlias = ImportedContact  # noqa: Y015
+
+@_typing.final
+class BatchGetContactsRequest(_message.Message):
+    """Request of BatchGetContacts."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONTACTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def contacts(self) -> _containers.RepeatedCompositeFieldContainer[Global___GetContactRequest]:
+        """The contacts, 1 to 1000, each by id or by address."""
+
+    def __init__(
+        self,
+        *,
+        contacts: _abc.Iterable[Global___GetContactRequest] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["contacts", b"contacts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchGetContactsRequest: _TypeAlias = BatchGetContactsRequest  # noqa: Y015
+
+@_typing.final
+class BatchGetContactsResponse(_message.Message):
+    """Response of BatchGetContacts."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OUTCOMES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def outcomes(self) -> _containers.RepeatedCompositeFieldContainer[Global___FoundContact]:
+        """One outcome for each row, in the order of the request."""
+
+    def __init__(
+        self,
+        *,
+        outcomes: _abc.Iterable[Global___FoundContact] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["outcomes", b"outcomes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchGetContactsResponse: _TypeAlias = BatchGetContactsResponse  # noqa: Y015
+
+@_typing.final
+class FoundContact(_message.Message):
+    """What was found for one row."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONTACT_FIELD_NUMBER: _builtins.int
+    REFUSAL_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def contact(self) -> _contact_pb2.Contact:
+        """The contact."""
+
+    @_builtins.property
+    def refusal(self) -> _error_reason_pb2.Refusal:
+        """It is not there, or the row could not be understood."""
+
+    def __init__(
+        self,
+        *,
+        contact: _contact_pb2.Contact | None = ...,
+        refusal: _error_reason_pb2.Refusal | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["contact", b"contact", "refusal", b"refusal", "result", b"result"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["contact", b"contact", "refusal", b"refusal", "result", b"result"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_result: _TypeAlias = _typing.Literal["contact", "refusal"]  # noqa: Y015
+    _WhichOneofArgType_result: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_result) -> _WhichOneofReturnType_result | None: ...
+
+Global___FoundContact: _TypeAlias = FoundContact  # noqa: Y015
+
+@_typing.final
+class GetContactContextRequest(_message.Message):
+    """Request of GetContactContext."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    EMAIL_FIELD_NUMBER: _builtins.int
+    MAX_CHARACTERS_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """By id."""
+    email: _builtins.str
+    """By address, in any spelling of its case."""
+    max_characters: _builtins.int
+    """How long `text` may be, in characters; 500 to 100,000, 8,000 when left out. A token is about four of them."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        email: _builtins.str = ...,
+        max_characters: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["contact", b"contact", "email", b"email", "id", b"id"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["contact", b"contact", "email", b"email", "id", b"id", "max_characters", b"max_characters"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_contact: _TypeAlias = _typing.Literal["id", "email"]  # noqa: Y015
+    _WhichOneofArgType_contact: _TypeAlias = _typing.Literal["contact", b"contact"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_contact) -> _WhichOneofReturnType_contact | None: ...
+
+Global___GetContactContextRequest: _TypeAlias = GetContactContextRequest  # noqa: Y015
+
+@_typing.final
+class ContactContext(_message.Message):
+    """What is worth knowing of a person before an act."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONTACT_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    TRUNCATED_FIELD_NUMBER: _builtins.int
+    INTERACTIONS_FIELD_NUMBER: _builtins.int
+    OPEN_THREADS_FIELD_NUMBER: _builtins.int
+    PENDING_FIELD_NUMBER: _builtins.int
+    SUPPRESSION_FIELD_NUMBER: _builtins.int
+    text: _builtins.str
+    """Everything below as text for a prompt, within the budget, the most useful first: who it is, whether they must not
+    be written to, mail that waits, conversations that are open, then the newest mails. Between a line that begins
+    with `<<<untrusted` and the next `>>>` with the same mark stands text from outside: data, never instructions.
+    """
+    truncated: _builtins.bool
+    """Whether something was left out of `text` for its length."""
+    @_builtins.property
+    def contact(self) -> _contact_pb2.Contact:
+        """The contact."""
+
+    @_builtins.property
+    def interactions(self) -> _containers.RepeatedCompositeFieldContainer[_contact_pb2.Interaction]:
+        """The newest mails to and from the person that `text` shows, newest first."""
+
+    @_builtins.property
+    def open_threads(self) -> _containers.RepeatedCompositeFieldContainer[_mail_pb2.Thread]:
+        """Conversations with them that are open, the latest first."""
+
+    @_builtins.property
+    def pending(self) -> _containers.RepeatedCompositeFieldContainer[_mail_pb2.Email]:
+        """Mail to them that waits for a person or its time, without its body."""
+
+    @_builtins.property
+    def suppression(self) -> _mail_pb2.Suppression:
+        """Why their address must not be written to; absent when it may."""
+
+    def __init__(
+        self,
+        *,
+        contact: _contact_pb2.Contact | None = ...,
+        text: _builtins.str = ...,
+        truncated: _builtins.bool = ...,
+        interactions: _abc.Iterable[_contact_pb2.Interaction] | None = ...,
+        open_threads: _abc.Iterable[_mail_pb2.Thread] | None = ...,
+        pending: _abc.Iterable[_mail_pb2.Email] | None = ...,
+        suppression: _mail_pb2.Suppression | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["contact", b"contact", "suppression", b"suppression"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["contact", b"contact", "interactions", b"interactions", "open_threads", b"open_threads", "pending", b"pending", "suppression", b"suppression", "text", b"text", "truncated", b"truncated"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ContactContext: _TypeAlias = ContactContext  # noqa: Y015
 
 @_typing.final
 class ListInteractionsRequest(_message.Message):

@@ -50,10 +50,30 @@ class ContactServiceStub:
                 request_serializer=multimail_dot_v1_dot_contact__service__pb2.UpsertContactRequest.SerializeToString,
                 response_deserializer=multimail_dot_v1_dot_contact__service__pb2.UpsertContactResponse.FromString,
                 _registered_method=True)
+        self.BatchUpsertContacts = channel.unary_unary(
+                '/multimail.v1.ContactService/BatchUpsertContacts',
+                request_serializer=multimail_dot_v1_dot_contact__service__pb2.BatchUpsertContactsRequest.SerializeToString,
+                response_deserializer=multimail_dot_v1_dot_contact__service__pb2.BatchUpsertContactsResponse.FromString,
+                _registered_method=True)
+        self.ImportContacts = channel.stream_stream(
+                '/multimail.v1.ContactService/ImportContacts',
+                request_serializer=multimail_dot_v1_dot_contact__service__pb2.ImportContactsRequest.SerializeToString,
+                response_deserializer=multimail_dot_v1_dot_contact__service__pb2.ImportContactsResponse.FromString,
+                _registered_method=True)
         self.GetContact = channel.unary_unary(
                 '/multimail.v1.ContactService/GetContact',
                 request_serializer=multimail_dot_v1_dot_contact__service__pb2.GetContactRequest.SerializeToString,
                 response_deserializer=multimail_dot_v1_dot_contact__pb2.Contact.FromString,
+                _registered_method=True)
+        self.BatchGetContacts = channel.unary_unary(
+                '/multimail.v1.ContactService/BatchGetContacts',
+                request_serializer=multimail_dot_v1_dot_contact__service__pb2.BatchGetContactsRequest.SerializeToString,
+                response_deserializer=multimail_dot_v1_dot_contact__service__pb2.BatchGetContactsResponse.FromString,
+                _registered_method=True)
+        self.GetContactContext = channel.unary_unary(
+                '/multimail.v1.ContactService/GetContactContext',
+                request_serializer=multimail_dot_v1_dot_contact__service__pb2.GetContactContextRequest.SerializeToString,
+                response_deserializer=multimail_dot_v1_dot_contact__service__pb2.ContactContext.FromString,
                 _registered_method=True)
         self.UpdateContact = channel.unary_unary(
                 '/multimail.v1.ContactService/UpdateContact',
@@ -69,6 +89,21 @@ class ContactServiceStub:
                 '/multimail.v1.ContactService/SearchContacts',
                 request_serializer=multimail_dot_v1_dot_contact__service__pb2.SearchContactsRequest.SerializeToString,
                 response_deserializer=multimail_dot_v1_dot_contact__service__pb2.SearchContactsResponse.FromString,
+                _registered_method=True)
+        self.CountContacts = channel.unary_unary(
+                '/multimail.v1.ContactService/CountContacts',
+                request_serializer=multimail_dot_v1_dot_contact__service__pb2.CountContactsRequest.SerializeToString,
+                response_deserializer=multimail_dot_v1_dot_contact__service__pb2.CountContactsResponse.FromString,
+                _registered_method=True)
+        self.ExportContacts = channel.unary_stream(
+                '/multimail.v1.ContactService/ExportContacts',
+                request_serializer=multimail_dot_v1_dot_contact__service__pb2.ExportContactsRequest.SerializeToString,
+                response_deserializer=multimail_dot_v1_dot_contact__service__pb2.ExportContactsResponse.FromString,
+                _registered_method=True)
+        self.WatchContacts = channel.unary_stream(
+                '/multimail.v1.ContactService/WatchContacts',
+                request_serializer=multimail_dot_v1_dot_contact__service__pb2.WatchContactsRequest.SerializeToString,
+                response_deserializer=multimail_dot_v1_dot_contact__service__pb2.WatchContactsResponse.FromString,
                 _registered_method=True)
         self.ListInteractions = channel.unary_unary(
                 '/multimail.v1.ContactService/ListInteractions',
@@ -101,8 +136,43 @@ class ContactServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def BatchUpsertContacts(self, request, context):
+        """Makes or merges up to 1000 contacts, each by itself as UpsertContact does: one that is refused leaves the others
+        alone. Answers in the order of the request. Scope: write.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ImportContacts(self, request_iterator, context):
+        """Makes or merges contacts from a stream of any length, as UpsertContact does, and answers each row as soon as it is
+        on disk, in order. Rows are taken in as fast as they are written; a client that sends faster waits. When the stream
+        breaks, send what was not answered again under the same import_id: rows that were done are not done twice.
+        Scope: write.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetContact(self, request, context):
         """Reads one contact by id or address. Unknown: NOT_FOUND, reason CONTACT_NOT_FOUND. Scope: read.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def BatchGetContacts(self, request, context):
+        """Reads up to 1000 contacts by id or address, in the order of the request; unknown ones are refused row by row.
+        Scope: read.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetContactContext(self, request, context):
+        """Reads what is worth knowing before an act: the contact, the newest mails, open conversations, mail that waits, and
+        whether the address is suppressed, as text for a prompt within a budget, newest first. What came from outside
+        stands in blocks marked as untrusted. Unknown: NOT_FOUND. Scope: read.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -125,8 +195,34 @@ class ContactServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def SearchContacts(self, request, context):
-        """Finds contacts. All conditions given must hold; none given lists every contact. Hits come in order of id, and
-        a contact that does not change during the walk appears exactly once. Scope: read.
+        """Finds contacts. All conditions given must hold; none given lists every contact. Hits come in order of id, or as
+        `order_by` says, and a contact that does not change during the walk appears exactly once. Conditions that no index
+        serves are answered as long as at most 20,000 contacts have to be looked at; else FAILED_PRECONDITION, reason
+        FILTER_TOO_BROAD. Scope: read.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CountContacts(self, request, context):
+        """Counts the contacts that SearchContacts would find, under the same bound. Scope: read.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExportContacts(self, request, context):
+        """Streams every contact that SearchContacts would find, in order of id, under the same bound. A stream that broke
+        goes on behind the last id that was read: `after_id`. Scope: read.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchContacts(self, request, context):
+        """Follows contacts as they change: for every change of one, in order and without a gap, the contact as it is now and
+        whether it meets the conditions. Resumable by `seq` as WatchNotifications is, over the same 30 days and with the
+        same refusal, POSITION_TOO_OLD. Scope: read.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -152,10 +248,30 @@ def add_ContactServiceServicer_to_server(servicer, server):
                     request_deserializer=multimail_dot_v1_dot_contact__service__pb2.UpsertContactRequest.FromString,
                     response_serializer=multimail_dot_v1_dot_contact__service__pb2.UpsertContactResponse.SerializeToString,
             ),
+            'BatchUpsertContacts': grpc.unary_unary_rpc_method_handler(
+                    servicer.BatchUpsertContacts,
+                    request_deserializer=multimail_dot_v1_dot_contact__service__pb2.BatchUpsertContactsRequest.FromString,
+                    response_serializer=multimail_dot_v1_dot_contact__service__pb2.BatchUpsertContactsResponse.SerializeToString,
+            ),
+            'ImportContacts': grpc.stream_stream_rpc_method_handler(
+                    servicer.ImportContacts,
+                    request_deserializer=multimail_dot_v1_dot_contact__service__pb2.ImportContactsRequest.FromString,
+                    response_serializer=multimail_dot_v1_dot_contact__service__pb2.ImportContactsResponse.SerializeToString,
+            ),
             'GetContact': grpc.unary_unary_rpc_method_handler(
                     servicer.GetContact,
                     request_deserializer=multimail_dot_v1_dot_contact__service__pb2.GetContactRequest.FromString,
                     response_serializer=multimail_dot_v1_dot_contact__pb2.Contact.SerializeToString,
+            ),
+            'BatchGetContacts': grpc.unary_unary_rpc_method_handler(
+                    servicer.BatchGetContacts,
+                    request_deserializer=multimail_dot_v1_dot_contact__service__pb2.BatchGetContactsRequest.FromString,
+                    response_serializer=multimail_dot_v1_dot_contact__service__pb2.BatchGetContactsResponse.SerializeToString,
+            ),
+            'GetContactContext': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetContactContext,
+                    request_deserializer=multimail_dot_v1_dot_contact__service__pb2.GetContactContextRequest.FromString,
+                    response_serializer=multimail_dot_v1_dot_contact__service__pb2.ContactContext.SerializeToString,
             ),
             'UpdateContact': grpc.unary_unary_rpc_method_handler(
                     servicer.UpdateContact,
@@ -171,6 +287,21 @@ def add_ContactServiceServicer_to_server(servicer, server):
                     servicer.SearchContacts,
                     request_deserializer=multimail_dot_v1_dot_contact__service__pb2.SearchContactsRequest.FromString,
                     response_serializer=multimail_dot_v1_dot_contact__service__pb2.SearchContactsResponse.SerializeToString,
+            ),
+            'CountContacts': grpc.unary_unary_rpc_method_handler(
+                    servicer.CountContacts,
+                    request_deserializer=multimail_dot_v1_dot_contact__service__pb2.CountContactsRequest.FromString,
+                    response_serializer=multimail_dot_v1_dot_contact__service__pb2.CountContactsResponse.SerializeToString,
+            ),
+            'ExportContacts': grpc.unary_stream_rpc_method_handler(
+                    servicer.ExportContacts,
+                    request_deserializer=multimail_dot_v1_dot_contact__service__pb2.ExportContactsRequest.FromString,
+                    response_serializer=multimail_dot_v1_dot_contact__service__pb2.ExportContactsResponse.SerializeToString,
+            ),
+            'WatchContacts': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchContacts,
+                    request_deserializer=multimail_dot_v1_dot_contact__service__pb2.WatchContactsRequest.FromString,
+                    response_serializer=multimail_dot_v1_dot_contact__service__pb2.WatchContactsResponse.SerializeToString,
             ),
             'ListInteractions': grpc.unary_unary_rpc_method_handler(
                     servicer.ListInteractions,
@@ -248,6 +379,60 @@ class ContactService:
             _registered_method=True)
 
     @staticmethod
+    def BatchUpsertContacts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/multimail.v1.ContactService/BatchUpsertContacts',
+            multimail_dot_v1_dot_contact__service__pb2.BatchUpsertContactsRequest.SerializeToString,
+            multimail_dot_v1_dot_contact__service__pb2.BatchUpsertContactsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ImportContacts(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/multimail.v1.ContactService/ImportContacts',
+            multimail_dot_v1_dot_contact__service__pb2.ImportContactsRequest.SerializeToString,
+            multimail_dot_v1_dot_contact__service__pb2.ImportContactsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def GetContact(request,
             target,
             options=(),
@@ -264,6 +449,60 @@ class ContactService:
             '/multimail.v1.ContactService/GetContact',
             multimail_dot_v1_dot_contact__service__pb2.GetContactRequest.SerializeToString,
             multimail_dot_v1_dot_contact__pb2.Contact.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BatchGetContacts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/multimail.v1.ContactService/BatchGetContacts',
+            multimail_dot_v1_dot_contact__service__pb2.BatchGetContactsRequest.SerializeToString,
+            multimail_dot_v1_dot_contact__service__pb2.BatchGetContactsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetContactContext(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/multimail.v1.ContactService/GetContactContext',
+            multimail_dot_v1_dot_contact__service__pb2.GetContactContextRequest.SerializeToString,
+            multimail_dot_v1_dot_contact__service__pb2.ContactContext.FromString,
             options,
             channel_credentials,
             insecure,
@@ -345,6 +584,87 @@ class ContactService:
             '/multimail.v1.ContactService/SearchContacts',
             multimail_dot_v1_dot_contact__service__pb2.SearchContactsRequest.SerializeToString,
             multimail_dot_v1_dot_contact__service__pb2.SearchContactsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CountContacts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/multimail.v1.ContactService/CountContacts',
+            multimail_dot_v1_dot_contact__service__pb2.CountContactsRequest.SerializeToString,
+            multimail_dot_v1_dot_contact__service__pb2.CountContactsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportContacts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/multimail.v1.ContactService/ExportContacts',
+            multimail_dot_v1_dot_contact__service__pb2.ExportContactsRequest.SerializeToString,
+            multimail_dot_v1_dot_contact__service__pb2.ExportContactsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchContacts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/multimail.v1.ContactService/WatchContacts',
+            multimail_dot_v1_dot_contact__service__pb2.WatchContactsRequest.SerializeToString,
+            multimail_dot_v1_dot_contact__service__pb2.WatchContactsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -47,8 +47,27 @@ class ContactServiceStub:
     """Makes the contact when its address is new, else merges the payload into it: objects merge at every depth, null
     removes a key, arrays and scalars replace (RFC 7396). Scope: write.
     """
+    BatchUpsertContacts: _grpc.UnaryUnaryMultiCallable[_contact_service_pb2.BatchUpsertContactsRequest, _contact_service_pb2.BatchUpsertContactsResponse]
+    """Makes or merges up to 1000 contacts, each by itself as UpsertContact does: one that is refused leaves the others
+    alone. Answers in the order of the request. Scope: write.
+    """
+    ImportContacts: _grpc.StreamStreamMultiCallable[_contact_service_pb2.ImportContactsRequest, _contact_service_pb2.ImportContactsResponse]
+    """Makes or merges contacts from a stream of any length, as UpsertContact does, and answers each row as soon as it is
+    on disk, in order. Rows are taken in as fast as they are written; a client that sends faster waits. When the stream
+    breaks, send what was not answered again under the same import_id: rows that were done are not done twice.
+    Scope: write.
+    """
     GetContact: _grpc.UnaryUnaryMultiCallable[_contact_service_pb2.GetContactRequest, _contact_pb2.Contact]
     """Reads one contact by id or address. Unknown: NOT_FOUND, reason CONTACT_NOT_FOUND. Scope: read."""
+    BatchGetContacts: _grpc.UnaryUnaryMultiCallable[_contact_service_pb2.BatchGetContactsRequest, _contact_service_pb2.BatchGetContactsResponse]
+    """Reads up to 1000 contacts by id or address, in the order of the request; unknown ones are refused row by row.
+    Scope: read.
+    """
+    GetContactContext: _grpc.UnaryUnaryMultiCallable[_contact_service_pb2.GetContactContextRequest, _contact_service_pb2.ContactContext]
+    """Reads what is worth knowing before an act: the contact, the newest mails, open conversations, mail that waits, and
+    whether the address is suppressed, as text for a prompt within a budget, newest first. What came from outside
+    stands in blocks marked as untrusted. Unknown: NOT_FOUND. Scope: read.
+    """
     UpdateContact: _grpc.UnaryUnaryMultiCallable[_contact_service_pb2.UpdateContactRequest, _contact_service_pb2.UpdateContactResponse]
     """Changes a known contact: merges, replaces or operates on its metadata, sets its name. All parts apply together
     or not at all. Unknown: NOT_FOUND; outdated etag: ABORTED, reason ETAG_MISMATCH. Scope: write.
@@ -58,8 +77,21 @@ class ContactServiceStub:
     are scrubbed within 24 hours; mail to them that has not left is cancelled. Unknown: NOT_FOUND. Scope: write.
     """
     SearchContacts: _grpc.UnaryUnaryMultiCallable[_contact_service_pb2.SearchContactsRequest, _contact_service_pb2.SearchContactsResponse]
-    """Finds contacts. All conditions given must hold; none given lists every contact. Hits come in order of id, and
-    a contact that does not change during the walk appears exactly once. Scope: read.
+    """Finds contacts. All conditions given must hold; none given lists every contact. Hits come in order of id, or as
+    `order_by` says, and a contact that does not change during the walk appears exactly once. Conditions that no index
+    serves are answered as long as at most 20,000 contacts have to be looked at; else FAILED_PRECONDITION, reason
+    FILTER_TOO_BROAD. Scope: read.
+    """
+    CountContacts: _grpc.UnaryUnaryMultiCallable[_contact_service_pb2.CountContactsRequest, _contact_service_pb2.CountContactsResponse]
+    """Counts the contacts that SearchContacts would find, under the same bound. Scope: read."""
+    ExportContacts: _grpc.UnaryStreamMultiCallable[_contact_service_pb2.ExportContactsRequest, _contact_service_pb2.ExportContactsResponse]
+    """Streams every contact that SearchContacts would find, in order of id, under the same bound. A stream that broke
+    goes on behind the last id that was read: `after_id`. Scope: read.
+    """
+    WatchContacts: _grpc.UnaryStreamMultiCallable[_contact_service_pb2.WatchContactsRequest, _contact_service_pb2.WatchContactsResponse]
+    """Follows contacts as they change: for every change of one, in order and without a gap, the contact as it is now and
+    whether it meets the conditions. Resumable by `seq` as WatchNotifications is, over the same 30 days and with the
+    same refusal, POSITION_TOO_OLD. Scope: read.
     """
     ListInteractions: _grpc.UnaryUnaryMultiCallable[_contact_service_pb2.ListInteractionsRequest, _contact_service_pb2.ListInteractionsResponse]
     """Reads one contact's log, newest first. Unknown contact: NOT_FOUND. Scope: read."""
@@ -82,8 +114,27 @@ class ContactServiceAsyncStub(ContactServiceStub):
     """Makes the contact when its address is new, else merges the payload into it: objects merge at every depth, null
     removes a key, arrays and scalars replace (RFC 7396). Scope: write.
     """
+    BatchUpsertContacts: _aio.UnaryUnaryMultiCallable[_contact_service_pb2.BatchUpsertContactsRequest, _contact_service_pb2.BatchUpsertContactsResponse]  # type: ignore[assignment]
+    """Makes or merges up to 1000 contacts, each by itself as UpsertContact does: one that is refused leaves the others
+    alone. Answers in the order of the request. Scope: write.
+    """
+    ImportContacts: _aio.StreamStreamMultiCallable[_contact_service_pb2.ImportContactsRequest, _contact_service_pb2.ImportContactsResponse]  # type: ignore[assignment]
+    """Makes or merges contacts from a stream of any length, as UpsertContact does, and answers each row as soon as it is
+    on disk, in order. Rows are taken in as fast as they are written; a client that sends faster waits. When the stream
+    breaks, send what was not answered again under the same import_id: rows that were done are not done twice.
+    Scope: write.
+    """
     GetContact: _aio.UnaryUnaryMultiCallable[_contact_service_pb2.GetContactRequest, _contact_pb2.Contact]  # type: ignore[assignment]
     """Reads one contact by id or address. Unknown: NOT_FOUND, reason CONTACT_NOT_FOUND. Scope: read."""
+    BatchGetContacts: _aio.UnaryUnaryMultiCallable[_contact_service_pb2.BatchGetContactsRequest, _contact_service_pb2.BatchGetContactsResponse]  # type: ignore[assignment]
+    """Reads up to 1000 contacts by id or address, in the order of the request; unknown ones are refused row by row.
+    Scope: read.
+    """
+    GetContactContext: _aio.UnaryUnaryMultiCallable[_contact_service_pb2.GetContactContextRequest, _contact_service_pb2.ContactContext]  # type: ignore[assignment]
+    """Reads what is worth knowing before an act: the contact, the newest mails, open conversations, mail that waits, and
+    whether the address is suppressed, as text for a prompt within a budget, newest first. What came from outside
+    stands in blocks marked as untrusted. Unknown: NOT_FOUND. Scope: read.
+    """
     UpdateContact: _aio.UnaryUnaryMultiCallable[_contact_service_pb2.UpdateContactRequest, _contact_service_pb2.UpdateContactResponse]  # type: ignore[assignment]
     """Changes a known contact: merges, replaces or operates on its metadata, sets its name. All parts apply together
     or not at all. Unknown: NOT_FOUND; outdated etag: ABORTED, reason ETAG_MISMATCH. Scope: write.
@@ -93,8 +144,21 @@ class ContactServiceAsyncStub(ContactServiceStub):
     are scrubbed within 24 hours; mail to them that has not left is cancelled. Unknown: NOT_FOUND. Scope: write.
     """
     SearchContacts: _aio.UnaryUnaryMultiCallable[_contact_service_pb2.SearchContactsRequest, _contact_service_pb2.SearchContactsResponse]  # type: ignore[assignment]
-    """Finds contacts. All conditions given must hold; none given lists every contact. Hits come in order of id, and
-    a contact that does not change during the walk appears exactly once. Scope: read.
+    """Finds contacts. All conditions given must hold; none given lists every contact. Hits come in order of id, or as
+    `order_by` says, and a contact that does not change during the walk appears exactly once. Conditions that no index
+    serves are answered as long as at most 20,000 contacts have to be looked at; else FAILED_PRECONDITION, reason
+    FILTER_TOO_BROAD. Scope: read.
+    """
+    CountContacts: _aio.UnaryUnaryMultiCallable[_contact_service_pb2.CountContactsRequest, _contact_service_pb2.CountContactsResponse]  # type: ignore[assignment]
+    """Counts the contacts that SearchContacts would find, under the same bound. Scope: read."""
+    ExportContacts: _aio.UnaryStreamMultiCallable[_contact_service_pb2.ExportContactsRequest, _contact_service_pb2.ExportContactsResponse]  # type: ignore[assignment]
+    """Streams every contact that SearchContacts would find, in order of id, under the same bound. A stream that broke
+    goes on behind the last id that was read: `after_id`. Scope: read.
+    """
+    WatchContacts: _aio.UnaryStreamMultiCallable[_contact_service_pb2.WatchContactsRequest, _contact_service_pb2.WatchContactsResponse]  # type: ignore[assignment]
+    """Follows contacts as they change: for every change of one, in order and without a gap, the contact as it is now and
+    whether it meets the conditions. Resumable by `seq` as WatchNotifications is, over the same 30 days and with the
+    same refusal, POSITION_TOO_OLD. Scope: read.
     """
     ListInteractions: _aio.UnaryUnaryMultiCallable[_contact_service_pb2.ListInteractionsRequest, _contact_service_pb2.ListInteractionsResponse]  # type: ignore[assignment]
     """Reads one contact's log, newest first. Unknown contact: NOT_FOUND. Scope: read."""
@@ -128,12 +192,55 @@ class ContactServiceServicer(metaclass=_abc_1.ABCMeta):
         """
 
     @_abc_1.abstractmethod
+    def BatchUpsertContacts(
+        self,
+        request: _contact_service_pb2.BatchUpsertContactsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_contact_service_pb2.BatchUpsertContactsResponse, _abc.Awaitable[_contact_service_pb2.BatchUpsertContactsResponse]]:
+        """Makes or merges up to 1000 contacts, each by itself as UpsertContact does: one that is refused leaves the others
+        alone. Answers in the order of the request. Scope: write.
+        """
+
+    @_abc_1.abstractmethod
+    def ImportContacts(
+        self,
+        request_iterator: _MaybeAsyncIterator[_contact_service_pb2.ImportContactsRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_contact_service_pb2.ImportContactsResponse], _abc.AsyncIterator[_contact_service_pb2.ImportContactsResponse]]:
+        """Makes or merges contacts from a stream of any length, as UpsertContact does, and answers each row as soon as it is
+        on disk, in order. Rows are taken in as fast as they are written; a client that sends faster waits. When the stream
+        breaks, send what was not answered again under the same import_id: rows that were done are not done twice.
+        Scope: write.
+        """
+
+    @_abc_1.abstractmethod
     def GetContact(
         self,
         request: _contact_service_pb2.GetContactRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_contact_pb2.Contact, _abc.Awaitable[_contact_pb2.Contact]]:
         """Reads one contact by id or address. Unknown: NOT_FOUND, reason CONTACT_NOT_FOUND. Scope: read."""
+
+    @_abc_1.abstractmethod
+    def BatchGetContacts(
+        self,
+        request: _contact_service_pb2.BatchGetContactsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_contact_service_pb2.BatchGetContactsResponse, _abc.Awaitable[_contact_service_pb2.BatchGetContactsResponse]]:
+        """Reads up to 1000 contacts by id or address, in the order of the request; unknown ones are refused row by row.
+        Scope: read.
+        """
+
+    @_abc_1.abstractmethod
+    def GetContactContext(
+        self,
+        request: _contact_service_pb2.GetContactContextRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_contact_service_pb2.ContactContext, _abc.Awaitable[_contact_service_pb2.ContactContext]]:
+        """Reads what is worth knowing before an act: the contact, the newest mails, open conversations, mail that waits, and
+        whether the address is suppressed, as text for a prompt within a budget, newest first. What came from outside
+        stands in blocks marked as untrusted. Unknown: NOT_FOUND. Scope: read.
+        """
 
     @_abc_1.abstractmethod
     def UpdateContact(
@@ -161,8 +268,39 @@ class ContactServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _contact_service_pb2.SearchContactsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_contact_service_pb2.SearchContactsResponse, _abc.Awaitable[_contact_service_pb2.SearchContactsResponse]]:
-        """Finds contacts. All conditions given must hold; none given lists every contact. Hits come in order of id, and
-        a contact that does not change during the walk appears exactly once. Scope: read.
+        """Finds contacts. All conditions given must hold; none given lists every contact. Hits come in order of id, or as
+        `order_by` says, and a contact that does not change during the walk appears exactly once. Conditions that no index
+        serves are answered as long as at most 20,000 contacts have to be looked at; else FAILED_PRECONDITION, reason
+        FILTER_TOO_BROAD. Scope: read.
+        """
+
+    @_abc_1.abstractmethod
+    def CountContacts(
+        self,
+        request: _contact_service_pb2.CountContactsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_contact_service_pb2.CountContactsResponse, _abc.Awaitable[_contact_service_pb2.CountContactsResponse]]:
+        """Counts the contacts that SearchContacts would find, under the same bound. Scope: read."""
+
+    @_abc_1.abstractmethod
+    def ExportContacts(
+        self,
+        request: _contact_service_pb2.ExportContactsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_contact_service_pb2.ExportContactsResponse], _abc.AsyncIterator[_contact_service_pb2.ExportContactsResponse]]:
+        """Streams every contact that SearchContacts would find, in order of id, under the same bound. A stream that broke
+        goes on behind the last id that was read: `after_id`. Scope: read.
+        """
+
+    @_abc_1.abstractmethod
+    def WatchContacts(
+        self,
+        request: _contact_service_pb2.WatchContactsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_contact_service_pb2.WatchContactsResponse], _abc.AsyncIterator[_contact_service_pb2.WatchContactsResponse]]:
+        """Follows contacts as they change: for every change of one, in order and without a gap, the contact as it is now and
+        whether it meets the conditions. Resumable by `seq` as WatchNotifications is, over the same 30 days and with the
+        same refusal, POSITION_TOO_OLD. Scope: read.
         """
 
     @_abc_1.abstractmethod

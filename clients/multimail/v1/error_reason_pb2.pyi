@@ -203,6 +203,12 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
 
         {"reason": "ATTACHMENT_NOT_FOUND", "domain": "multimail", "metadata": {}}
     """
+    ERROR_REASON_FILTER_TOO_BROAD: _ErrorReason.ValueType  # 35
+    """More contacts would have to be looked at one by one than a search may: no index serves its conditions or its order.
+    `cap` is how many may. FAILED_PRECONDITION.
+
+        {"reason": "FILTER_TOO_BROAD", "domain": "multimail", "metadata": {"cap": "20000"}}
+    """
     ERROR_REASON_METHOD_UNKNOWN: _ErrorReason.ValueType  # 27
     """The service does not know this call. UNIMPLEMENTED.
 
@@ -391,6 +397,12 @@ ERROR_REASON_ATTACHMENT_NOT_FOUND: ErrorReason.ValueType  # 34
 """The mail has no such attachment. NOT_FOUND.
 
     {"reason": "ATTACHMENT_NOT_FOUND", "domain": "multimail", "metadata": {}}
+"""
+ERROR_REASON_FILTER_TOO_BROAD: ErrorReason.ValueType  # 35
+"""More contacts would have to be looked at one by one than a search may: no index serves its conditions or its order.
+`cap` is how many may. FAILED_PRECONDITION.
+
+    {"reason": "FILTER_TOO_BROAD", "domain": "multimail", "metadata": {"cap": "20000"}}
 """
 ERROR_REASON_METHOD_UNKNOWN: ErrorReason.ValueType  # 27
 """The service does not know this call. UNIMPLEMENTED.

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 MAX_FIELDS = 3
 
 SortKey = tuple[str, int]
+BY_ID: tuple[SortKey, ...] = (("_id", 1),)
 
 
 def parse_order_by(text: str, fields: Mapping[str, str], where: str = "order_by") -> tuple[SortKey, ...]:
@@ -45,7 +46,7 @@ def parse_order_by(text: str, fields: Mapping[str, str], where: str = "order_by"
                 raise invalid_field(where, f"names {name} twice")
             keys[fields[name]] = direction
     problems.raise_if_any()
-    return (*keys.items(), ("_id", 1))
+    return (*keys.items(), *BY_ID)
 
 
 def _read(part: str, where: str) -> SortKey:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from google.protobuf.struct_pb2 import ListValue, Struct, Value
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from multimail.v1 import contact_pb2
+from multimail.v1 import contact_pb2, contact_service_pb2
 from multimail_server import errors
 from multimail_server.aip.etag import etag_of
 from multimail_server.contacts import contact as rules
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from multimail.v1.contact_service_pb2 import UpdateContactRequest
+    from multimail_server.contacts.searches import Plan
     from multimail_server.storage.mongo import Document
 
 OUTCOMES = {
@@ -126,6 +127,13 @@ def erasure_to_proto(erasure: Document) -> contact_pb2.Erasure:
         state=contact_pb2.ERASURE_STATE_DONE if erasure["done"] else contact_pb2.ERASURE_STATE_SCRUBBING,
         create_time=timestamp(erasure["create_time"]),
         scrub_by=timestamp(erasure["scrub_by"]),
+    )
+
+
+def plan_to_proto(plan: Plan, *, returned: int) -> contact_service_pb2.SearchPlan:
+    """The message of how a search was done."""
+    return contact_service_pb2.SearchPlan(
+        indexes=plan.indexes, indexed=plan.indexed, examined=plan.examined, returned=returned
     )
 
 

@@ -188,9 +188,8 @@ def _leads(condition: Condition, account: str) -> Sequence[Lead]:  # noqa: PLR09
         case Since() | Not(Since()):
             clause = _clause(condition, account)
             is_state = isinstance(condition, Since) and condition.field in ("awaiting_since", "open_until")
-            return (
-                Lead(_STATE if is_state else _TIME, "_".join(("account", *clause)), {"account": account, **clause}),
-            )
+            index = "_".join(("account", *clause, "_id"))
+            return (Lead(_STATE if is_state else _TIME, index, {"account": account, **clause}),)
         case Address(key):
             return (Lead(_ADDRESS, "account_email_keys", {"account": account, "email_keys": key}),)
         case Facet(path, kind):

@@ -25,14 +25,18 @@ class Interactions:
         self._database = database
         self._reader = reader
 
-    async def list(self, account: str, contact_id: str, *, before: Sequence[Any] | None, limit: int) -> list[Document]:
-        """The contact's mails, newest first, those behind the position `before`, each with `mailbox_deleted`."""
-        emails = await newest_first(
-            self._database, "emails", {"account": account, "people": contact_id}, {}, before, limit, _SHOWN
-        )
+    async def with_mailboxes(self, account: str, emails: Sequence[Document]) -> list[Document]:
+        """These mails, each with `mailbox_deleted`."""
         names = list({email["mailbox"] for email in emails})
         found = await asyncio.gather(*(self._reader.one(account, "mailboxes", "_id", name) for name in names))
         deleted = {
             name for name, mailbox in zip(names, found, strict=True) if mailbox is None or mailbox["delete_time"]
         }
         return [email | {"mailbox_deleted": email["mailbox"] in deleted} for email in emails]
+
+    async def list(self, account: str, contact_id: str, *, before: Sequence[Any] | None, limit: int) -> list[Document]:
+        """The contact's mails, newest first, those behind the position `before`, each with `mailbox_deleted`."""
+        emails = await newest_first(
+            self._database, "emails", {"account": account, "people": contact_id}, {}, before, limit, _SHOWN
+        )
+        return await self.with_mailboxes(account, emails)

@@ -2,45 +2,67 @@
 
 from __future__ import annotations
 
+import asyncio
+import secrets
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from multimail.v1 import contact_pb2, contact_service_pb2, contact_service_pb2_grpc
 from multimail_server.accounts.caller import current_caller
 from multimail_server.accounts.request import changing
-from multimail_server.aip.address import parse_address
-from multimail_server.contacts import convert, filters
-from multimail_server.contacts import metadata as metadata_rules
-from multimail_server.contacts.contact import check_name
+from multimail_server.aip.ordering import parse_order_by
+from multimail_server.contacts import convert, requests
+from multimail_server.contacts.batches import BatchCalls
+from multimail_server.contacts.contact import ORDERED_BY, check_name
+from multimail_server.contacts.context import Known, context_of
+from multimail_server.contacts.requests import need_of
+from multimail_server.contacts.streams import StreamCalls
 from multimail_server.errors import Violations
-from multimail_server.storage.documents import Need
+from multimail_server.mail import convert as mail_convert
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from multimail_server.aip.paging import PageTokens
     from multimail_server.contacts.erasure import Erasures
     from multimail_server.contacts.interactions import Interactions
+    from multimail_server.contacts.searches import Searches
     from multimail_server.contacts.store import Changed, ContactStore
+    from multimail_server.mail.bounds import Bounds
+    from multimail_server.mail.suppressions import SuppressionStore
+    from multimail_server.mail.views import MailViews
+    from multimail_server.notifications.feed import Feed
+    from multimail_server.notifications.store import NotificationStore
     from multimail_server.storage.mongo import Document
 
-_Creating = contact_service_pb2.CreateContactRequest | contact_service_pb2.UpsertContactRequest
-_Naming = (
-    contact_service_pb2.GetContactRequest
-    | contact_service_pb2.UpdateContactRequest
-    | contact_service_pb2.DeleteContactRequest
-    | contact_service_pb2.ListInteractionsRequest
-)
 
-
-class ContactServicer(contact_service_pb2_grpc.ContactServiceServicer):
+class ContactServicer(BatchCalls, StreamCalls, contact_service_pb2_grpc.ContactServiceServicer):
     """Answers ContactService's calls; the context is left alone, the boundary speaks gRPC."""
 
     def __init__(
-        self, contacts: ContactStore, erasures: Erasures, interactions: Interactions, tokens: PageTokens
+        self,
+        *,
+        contacts: ContactStore,
+        searches: Searches,
+        erasures: Erasures,
+        interactions: Interactions,
+        views: MailViews,
+        suppressions: SuppressionStore,
+        notifications: NotificationStore,
+        feed: Feed,
+        tokens: PageTokens,
+        bounds: Bounds,
     ) -> None:
         self._contacts = contacts
+        self._searches = searches
         self._erasures = erasures
         self._interactions = interactions
+        self._views = views
+        self._suppressions = suppressions
+        self._notifications = notifications
+        self._feed = feed
         self._tokens = tokens
+        self._bounds = bounds
 
     async def CreateContact(
         self, request: contact_service_pb2.CreateContactRequest, context: object
@@ -60,29 +82,9 @@ class ContactServicer(contact_service_pb2_grpc.ContactServiceServicer):
             contact=convert.contact_to_proto(contact), outcome=convert.OUTCOMES[outcome]
         )
 
-    async def _put(self, method: str, request: _Creating, *, merge: bool) -> Changed:
-        problems = Violations()
-        metadata: Document = {}
-        with problems.collected():
-            address = parse_address(request.email, "email")
-        with problems.collected():
-            check_name(request.name, "name")
-        with problems.collected():
-            metadata = metadata_rules.normalise(convert.struct_to_json(request.metadata), "metadata")
-            metadata_rules.check_limits(metadata_rules.merge({}, metadata))
-        last_contacted = None
-        if request.HasField("last_contacted"):
-            with problems.collected():
-                last_contacted = convert.moment(request.last_contacted, "last_contacted")
-        problems.raise_if_any()
-        return await self._contacts.upsert(
-            changing(method, request, request.request_id),
-            address,
-            name=request.name if request.HasField("name") else None,
-            metadata=metadata,
-            last_contacted=last_contacted,
-            merge=merge,
-        )
+    async def _put(self, method: str, request: Any, *, merge: bool) -> Changed:
+        payload = requests.payload_of(request)
+        return await self._contacts.upsert(changing(method, request, request.request_id), payload, merge=merge)
 
     async def GetContact(self, request: contact_service_pb2.GetContactRequest, context: object) -> contact_pb2.Contact:
         """Reads one contact."""
@@ -123,20 +125,48 @@ class ContactServicer(contact_service_pb2_grpc.ContactServiceServicer):
     ) -> contact_service_pb2.SearchContactsResponse:
         """Finds contacts."""
         account = current_caller().account
-        search = filters.compile_search(
-            account,
-            query=request.query,
-            email=request.email,
-            domain=request.domain,
-            name=request.name,
-            filters={key: convert.value_to_json(value) for key, value in request.filters.items()},
-            now=datetime.now(UTC),
-        )
+        search = requests.search_of(account, request)
+        order = parse_order_by(request.order_by, ORDERED_BY)
         page = self._tokens.open_page(account, request)
-        after = page.position[0] if page.position else ""
-        found = await self._contacts.search(account, search, after=after, limit=page.size + 1)
-        contacts, token = page.fill(found, convert.contact_to_proto, lambda each: [each["_id"]])
-        return contact_service_pb2.SearchContactsResponse(contacts=contacts, next_page_token=token)
+        found = await self._searches.find(account, search, order=order, after=page.position, limit=page.size + 1)
+        contacts, token = page.fill(found, convert.contact_to_proto, lambda each: [each[field] for field, _ in order])
+        answer = contact_service_pb2.SearchContactsResponse(contacts=contacts, next_page_token=token)
+        if request.explain:
+            plan = await self._searches.plan(account, search, order)
+            answer.plan.CopyFrom(convert.plan_to_proto(plan, returned=len(contacts)))
+        return answer
+
+    async def CountContacts(
+        self, request: contact_service_pb2.CountContactsRequest, context: object
+    ) -> contact_service_pb2.CountContactsResponse:
+        """Counts contacts."""
+        account = current_caller().account
+        count = await self._searches.count(account, requests.search_of(account, request))
+        return contact_service_pb2.CountContactsResponse(count=count)
+
+    async def GetContactContext(
+        self, request: contact_service_pb2.GetContactContextRequest, context: object
+    ) -> contact_service_pb2.ContactContext:
+        """Reads what is worth knowing before an act."""
+        account = current_caller().account
+        budget = requests.budget_of(request)
+        contact = await self._find(request)
+        around, suppressed = await asyncio.gather(
+            self._views.around(account, contact, now=datetime.now(UTC), open_for=self._bounds.open_for),
+            self._suppressions.list(account, key=contact["email_keys"][0], after="", limit=1),
+        )
+        known = Known(contact, suppressed[0] if suppressed else None, *around)
+        written = context_of(known, budget=budget, mark=secrets.token_hex(4))
+        shown = await self._interactions.with_mailboxes(account, known.emails[: written.shown])
+        return contact_service_pb2.ContactContext(
+            contact=convert.contact_to_proto(contact),
+            text=written.text,
+            truncated=written.truncated,
+            interactions=map(convert.interaction_to_proto, shown),
+            open_threads=map(mail_convert.thread_to_proto, known.threads),
+            pending=map(mail_convert.email_to_proto, known.pending),
+            suppression=mail_convert.suppression_to_proto(known.suppression) if known.suppression else None,
+        )
 
     async def ListInteractions(
         self, request: contact_service_pb2.ListInteractionsRequest, context: object
@@ -149,16 +179,9 @@ class ContactServicer(contact_service_pb2_grpc.ContactServiceServicer):
         interactions, token = page.fill(found, convert.interaction_to_proto, lambda each: [each["at"], each["_id"]])
         return contact_service_pb2.ListInteractionsResponse(interactions=interactions, next_page_token=token)
 
-    async def _find(self, request: _Naming) -> Document:
+    async def _find(self, request: Any) -> Document:
         account = current_caller().account
         need = need_of(request)
         if need.field == "_id":
             return await self._contacts.get(account, need.values[0])
         return await self._contacts.get_by_address(account, need.values[0])
-
-
-def need_of(request: _Naming) -> Need:
-    """The one contact a request names, by id or by address."""
-    if request.WhichOneof("contact") == "id":
-        return Need("contacts", "_id", (request.id,))
-    return Need("contacts", "email_keys", (parse_address(request.email, "email").key,))

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from multimail_server.aip.address import Address
-    from multimail_server.contacts.filters import Search
+    from multimail_server.contacts.requests import Payload
     from multimail_server.storage.commit import Committer
     from multimail_server.storage.documents import Draft
     from multimail_server.storage.mongo import Database, Document
@@ -27,9 +27,6 @@ if TYPE_CHECKING:
 # What an answer shows of a contact; the log's copy and the facets stay in the database.
 PROJECTION = {"interactions": 0, "facets": 0}
 
-_REMEMBERED_S = 60.0
-_REMEMBERED_FACETS = 10_000
-_COUNTED_AT_MOST = 2_000
 
 Changed = tuple["Document", str]  # the contact, and created, updated or unchanged
 
@@ -44,7 +41,6 @@ class ContactStore:
         self._database = database
         self._reader = reader
         self._committer = committer
-        self._rarity: dict[str, tuple[float, int]] = {}
 
     async def get(self, account: str, identifier: str) -> Document:
         """The contact with this id, or CONTACT_NOT_FOUND."""
@@ -64,17 +60,21 @@ class ContactStore:
         )
         return [contact for contact in found if contact is not None and not rules.is_erased(contact)]
 
-    async def upsert(
-        self,
-        request: Request,
-        address: Address,
-        *,
-        name: str | None,
-        metadata: Mapping[str, Any],
-        last_contacted: datetime | None,
-        merge: bool,
-    ) -> Changed:
+    async def whole(self, account: str, ids: Sequence[str]) -> dict[str, Document]:
+        """The contacts with these ids, by id, with everything a condition can ask about."""
+        found = await self._database.find(
+            "contacts", {"_id": {"$in": list(ids)}, "account": account}, projection={"interactions": 0}
+        )
+        return {contact["_id"]: contact for contact in found}
+
+    async def begin(self, request: Request) -> None:
+        """Notes what a batch's request_id stands for, before its rows; REQUEST_ID_REUSED when it stands for another."""
+        await self._committer.run(request.operation([], lambda _: None, lambda *_: None))
+
+    async def upsert(self, request: Request, payload: Payload, *, merge: bool) -> Changed:
         """Makes the contact or, with `merge`, merges into the one that has the address; else CONTACT_EXISTS."""
+        address, name, metadata = payload.address, payload.name, payload.metadata
+        last_contacted = payload.last_contacted
 
         def rule(draft: Draft) -> Changed:
             if last_contacted is not None and last_contacted > draft.now:
@@ -114,53 +114,6 @@ class ContactStore:
 
         answer: Changed = await self._committer.run(request.operation([need], _noting(rule), _again))
         return answer
-
-    async def search(self, account: str, search: Search, *, after: str, limit: int) -> list[Document]:
-        """The contacts that match, in order of id, those behind the id `after`, at most `limit`."""
-        search = await self._rarest_first(search)
-        rest = search.rest | {"account": account, "erase_time": None}
-        runs = [self._led(lead, rest, after, limit) for lead in search.leads]
-        found = {each["_id"]: each for run in await asyncio.gather(*runs) for each in run}
-        return [found[identifier] for identifier in sorted(found)[:limit]]
-
-    async def _led(self, lead: Document, rest: Document, after: str, limit: int) -> list[Document]:
-        """Those that one lead finds, behind an id."""
-        behind = {"_id": {"$gt": after}} if after else {}
-        # The indexes that serve one value go on with the id; a clause more would keep any other from being used.
-        goes_on = len(lead) == 1 and isinstance(next(iter(lead.values())), str)
-        lead, rest = (lead | behind, rest) if goes_on else (lead, rest | behind)
-        return await self._database.aggregate(
-            "contacts",
-            [
-                {"$match": lead},
-                {"$match": rest},
-                {"$sort": {"_id": 1}},
-                {"$limit": limit},
-                {"$project": PROJECTION},
-            ],
-        )
-
-    async def _rarest_first(self, search: Search) -> Search:
-        """The same search, led by the condition that fewest contacts meet, where several could lead."""
-        if len(search.candidates) < 2:
-            return search
-        counts = {facet: await self._count(facet) for facet in search.candidates}
-        return search.led_by(min(counts, key=counts.__getitem__))
-
-    async def _count(self, facet: str) -> int:
-        """How many contacts have the facet, up to a bound, counted within the last minute: a guess is enough."""
-        now = asyncio.get_running_loop().time()
-        counted, count = self._rarity.get(facet, (-_REMEMBERED_S, 0))
-        if now - counted < _REMEMBERED_S:
-            return count
-        if len(self._rarity) > _REMEMBERED_FACETS:
-            self._rarity.clear()
-        found = await self._database.aggregate(
-            "contacts", [{"$match": {"facets": facet}}, {"$limit": _COUNTED_AT_MOST}, {"$count": "n"}]
-        )
-        count = found[0]["n"] if found else 0
-        self._rarity[facet] = now, count
-        return count
 
 
 def _living(contact: Document | None) -> Document:

@@ -37,6 +37,11 @@ def new(identifier: str, account: str, subject: str) -> Document:
     }
 
 
+def is_open(thread: Mapping[str, Any], now: datetime, open_for: timedelta) -> bool:
+    """Whether the conversation is open by itself: its newest mail is young, or somebody waits for our answer."""
+    return thread["unanswered_since"] is not None or bool(thread["latest_at"] + open_for > now)
+
+
 def with_email(thread: Document, email: Mapping[str, Any]) -> Document:
     """The thread with one more mail, which may be older than its newest when it waited for a person."""
     count = "outbound_count" if email["direction"] == "outbound" else "inbound_count"

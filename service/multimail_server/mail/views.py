@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from multimail_server import errors
 from multimail_server.contacts.contact import NEVER
+from multimail_server.mail import thread
 from multimail_server.mail.mime import file_in
 from multimail_server.storage.newest import newest_first
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from datetime import datetime
+    from datetime import datetime, timedelta
 
     from multimail_server.storage.files import Files
     from multimail_server.storage.mongo import Database, Document
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 # What lists and look-ups of many leave out.
 WITHOUT_CONTENT = {"body": 0, "raw": 0}
 _THREAD_EMAILS = 100
+_AROUND_EMAILS, _AROUND_THREADS, _AROUND_WAITING = 100, 50, 20
 
 
 class MailViews:
@@ -110,6 +112,28 @@ class MailViews:
         return await newest_first(
             self._database, "emails", first, {**rest, **conditions}, before, limit, WITHOUT_CONTENT
         )
+
+    async def around(
+        self, account: str, contact: Mapping[str, Any], *, now: datetime, open_for: timedelta
+    ) -> tuple[list[Document], list[Document], list[Document]]:
+        """A person's newest mails, their open conversations (the latest first), and mail to them that waits."""
+        emails = await self.list_emails(
+            account, equal={"people": contact["_id"]}, rest={"hidden": False}, before=None, limit=_AROUND_EMAILS
+        )
+        held = [row["email"] for row in contact["held"][:_AROUND_WAITING]]
+        waiting = [row["thread"] for row in (*contact["held"], *contact["unanswered"])]
+        threads = list(dict.fromkeys([*waiting, *(each["thread"] for each in emails)]))[:_AROUND_THREADS]
+        found, pending = await asyncio.gather(
+            self._each(account, "threads", threads), self._each(account, "emails", held)
+        )
+        open_ones = [each for each in found if each["_id"] in waiting or thread.is_open(each, now, open_for)]
+        open_ones.sort(key=lambda each: (each["latest_at"], each["_id"]), reverse=True)
+        return emails, open_ones, pending
+
+    async def _each(self, account: str, collection: str, ids: Sequence[str]) -> list[Document]:
+        """The documents with these ids, those that are there."""
+        found = await asyncio.gather(*(self._reader.one(account, collection, "_id", each) for each in ids))
+        return [each for each in found if each is not None]
 
     async def get_thread(self, account: str, identifier: str) -> tuple[Document, list[Document]]:
         """The thread and its newest mails, oldest of them first, or THREAD_NOT_FOUND."""

@@ -106,7 +106,7 @@ class Boundary(grpc.aio.ServerInterceptor):
         )
 
     def _streamed(self, method: str, handler: _Handler) -> _Handler:
-        async def behaviour(raw: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
+        async def behaviour(raw: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
             metadata = context.invocation_metadata() or ()
             call = _Call(method, self._request_id(metadata), time.perf_counter())
             replies = self._stream(call, handler, raw, metadata, context)
@@ -114,7 +114,10 @@ class Boundary(grpc.aio.ServerInterceptor):
                 async for reply in replies:
                     yield reply
 
-        return grpc.unary_stream_rpc_method_handler(behaviour, response_serializer=handler.response_serializer)
+        made = grpc.unary_stream_rpc_method_handler
+        if handler.request_streaming:
+            made = grpc.stream_stream_rpc_method_handler
+        return made(behaviour, response_serializer=handler.response_serializer)
 
     def open(self) -> None:
         """Lets calls in; before, only health and reflection answer."""
@@ -200,16 +203,17 @@ class Boundary(grpc.aio.ServerInterceptor):
         return caller
 
     async def _stream(
-        self, call: _Call, handler: Any, raw: bytes, metadata: Any, context: grpc.aio.ServicerContext[Any, Any]
+        self, call: _Call, handler: Any, raw: Any, metadata: Any, context: grpc.aio.ServicerContext[Any, Any]
     ) -> AsyncGenerator[Any, None]:
-        """The same for a stream: it has no deadline of ours, but ends when its key is revoked or the service stops."""
+        """The same for a stream: it has no deadline of ours, but ends when its key is revoked or the service stops.
+
+        `raw` is the request's bytes, or an iterator of many requests' bytes.
+        """
         caller = await self._caller(call, metadata)
         with self.admission.admitted(caller.key_id, "stream"):
-            request = _parsed(handler, raw)
-            validate(request)
+            replies = _stream_of(handler, raw, context)
             # At once: who follows a quiet account sees that the stream stands.
             await context.send_initial_metadata((("x-request-id", call.request_id),))
-            replies = aiter(handler.unary_stream(request, context))
             following: asyncio.Future[Any] | None = None
             try:
                 while True:
@@ -243,6 +247,25 @@ class Boundary(grpc.aio.ServerInterceptor):
 async def _served(handler: Any, request: Message, context: Any) -> Any:
     """What the servicer answers; grpc's types know only its synchronous form."""
     return await handler.unary_unary(request, context)
+
+
+def _stream_of(handler: Any, raw: Any, context: Any) -> AsyncGenerator[Any, None]:
+    """What the servicer streams as its answer to one request, or to many."""
+    if handler.request_streaming:
+        replies: AsyncGenerator[Any, None] = handler.stream_stream(_checked_each(handler, raw), context)
+        return replies
+    return handler.unary_stream(_checked(handler, raw), context)  # type: ignore[no-any-return]
+
+
+async def _checked_each(handler: _Handler, raws: AsyncIterator[bytes]) -> AsyncIterator[Any]:
+    async for raw in raws:
+        yield _checked(handler, raw)
+
+
+def _checked(handler: _Handler, raw: bytes) -> Any:
+    request = _parsed(handler, raw)
+    validate(request)
+    return request
 
 
 def _parsed(handler: _Handler, raw: bytes) -> Any:

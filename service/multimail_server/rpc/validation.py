@@ -54,12 +54,12 @@ def _checks_of_field(field: FieldDescriptor) -> list[Check]:
     name = field.name
     checks: list[Check] = []
     if field_behavior_pb2.REQUIRED in field.GetOptions().Extensions[field_behavior_pb2.field_behavior]:
-        checks.append(_is_there(name))
+        checks.append(_is_set(name) if field.message_type is not None and not field.is_repeated else _is_there(name))
     if name == "request_id":
         checks.append(_has_form(name, _REQUEST_ID, f"must be at most {_MAX_REQUEST_ID} printable ASCII characters"))
     elif name == "page_token":
         checks.append(_is_short(name, _MAX_PAGE_TOKEN))
-    elif name in {"page_size", "after_seq"}:
+    elif name in {"page_size", "after_seq", "row", "max_characters"}:
         checks.append(_is_not_negative(name))
     elif name == "message_id":
         checks.append(_is_short(name, _MAX_MESSAGE_ID))
@@ -68,6 +68,14 @@ def _checks_of_field(field: FieldDescriptor) -> list[Check]:
     elif field.enum_type is not None:
         checks.append(_is_known(field, field.enum_type))
     return checks
+
+
+def _is_set(name: str) -> Check:
+    def check(request: Any, problems: Violations) -> None:
+        if not request.HasField(name):
+            problems.add(name, "is required")
+
+    return check
 
 
 def _is_there(name: str) -> Check:

@@ -27,6 +27,7 @@ T = TypeVar("T")
 log = logging.getLogger("multimail.commit")
 
 MAX_OPERATIONS = 256
+ROOM_FOR_ROWS = 64  # of a group, however many others wait: an import ends too
 MAX_REQUEST_BYTES = 4 << 20
 _GIVE_UP_S = 8.0
 _GIVE_UP_UNKNOWN_S = 20.0
@@ -59,10 +60,18 @@ class _Attempt:
 
 @dataclass(slots=True)
 class _Lane:
-    """One account's operations, in order of arrival."""
+    """One account's operations, in order of arrival: those that somebody waits for, and rows of batches and imports."""
 
     queue: deque[_Waiting] = field(default_factory=deque)
+    patient: deque[_Waiting] = field(default_factory=deque)
     task: asyncio.Task[None] | None = None
+
+    def __len__(self) -> int:
+        return len(self.queue) + len(self.patient)
+
+    def of(self, operation: Operation[Any]) -> deque[_Waiting]:
+        """The queue the operation belongs into."""
+        return self.patient if operation.patient else self.queue
 
 
 class _NotThere(Exception):  # noqa: N818  a signal inside this module
@@ -108,7 +117,7 @@ class Committer:
         loop = asyncio.get_running_loop()
         waiting = _Waiting(operation, loop.create_future())
         lane = self._lanes.setdefault(operation.account, _Lane())
-        lane.queue.append(waiting)
+        lane.of(operation).append(waiting)
         if lane.task is None:
             # An empty context: no caller's deadline reaches a group.
             lane.task = loop.create_task(self._drain(operation.account, lane), context=contextvars.Context())
@@ -121,15 +130,15 @@ class Committer:
             await asyncio.wait(tasks, timeout=grace_s)
 
     async def _drain(self, account: str, lane: _Lane) -> None:
-        await gathered(lane.queue)
-        while group := _take(lane.queue):
+        await gathered(lane)
+        while group := _take(lane):
             try:
                 async with self._process.session() as session:
                     await self._commit(account, lane, group, session)
             except Exception as error:
                 log.exception("a commit group failed")
                 _fail(group, error)
-            await gathered(lane.queue)
+            await gathered(lane)
         del self._lanes[account]
 
     async def _commit(self, account: str, lane: _Lane, group: list[_Waiting], session: Session) -> None:
@@ -297,6 +306,8 @@ def _keep(documents: Documents, draft: Draft, operation: Operation[Any]) -> None
             "fingerprint": operation.fingerprint,
             "outcome": draft.outcome,
         }
+    if draft.notifications and (contacts := [each for name, each in draft.changed if name == "contacts"]):
+        draft.notifications[0]["contacts"] = contacts  # who follows contacts looks here
     if oversized(draft, operation.size):
         raise DomainError(Reason.INVALID_FIELD, "The change would make a document larger than 15 MiB.")
     documents.take(draft)
@@ -313,11 +324,18 @@ def _repeat(draft: Draft, operation: Operation[T], first: Document) -> T:
     return operation.replay(draft, first["outcome"])
 
 
-def _take(queue: deque[_Waiting]) -> list[_Waiting]:
-    """The next group: what still has a caller, in order, within the bounds."""
+def _take(lane: _Lane) -> list[_Waiting]:
+    """The next group: what still has a caller, in order, within the bounds; rows get what room is left, some always."""
     group: list[_Waiting] = []
-    size = 0
-    while queue and len(group) < MAX_OPERATIONS:
+    kept_for_rows = ROOM_FOR_ROWS if lane.patient else 0
+    size = _fill(group, lane.queue, 0, MAX_OPERATIONS - kept_for_rows)
+    _fill(group, lane.patient, size, MAX_OPERATIONS)
+    return group
+
+
+def _fill(group: list[_Waiting], queue: deque[_Waiting], size: int, most: int) -> int:
+    """Moves operations into the group up to a number of them; returns the size of all in bytes."""
+    while queue and len(group) < most:
         if queue[0].answer.done():  # cancelled or out of time
             queue.popleft()
             continue
@@ -325,7 +343,7 @@ def _take(queue: deque[_Waiting]) -> list[_Waiting]:
         if group and size > MAX_REQUEST_BYTES:
             break
         group.append(queue.popleft())
-    return group
+    return size
 
 
 def _answer(lane: _Lane, group: Sequence[_Waiting], results: Sequence[Any]) -> None:
@@ -341,7 +359,8 @@ def _answer(lane: _Lane, group: Sequence[_Waiting], results: Sequence[Any]) -> N
             waiting.answer.set_exception(result)
         else:
             waiting.answer.set_result(result)
-    lane.queue.extendleft(reversed(again))
+    for waiting in reversed(again):
+        lane.of(waiting.operation).appendleft(waiting)
 
 
 def _fail(group: Iterable[_Waiting], error: Exception) -> None:

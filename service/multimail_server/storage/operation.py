@@ -31,6 +31,7 @@ class Operation(Generic[T]):
         replay: Rebuilds the answer of a repetition from the current documents and the outcome the first run noted.
         size: The request's size in bytes.
         dry: Only the answer is wanted: whatever the rule did or noted is dropped.
+        patient: It is one of many rows: changes that somebody waits for go first.
     """
 
     account: str
@@ -43,6 +44,7 @@ class Operation(Generic[T]):
     replay: Callable[[Draft, Document], T] | None = None
     size: int = 256
     dry: bool = False
+    patient: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,7 @@ class Request:
         request_id: Makes it repeatable; may be empty.
         fingerprint: Digest of its content, when there is a request_id.
         size: Its size in bytes.
+        patient: As in Operation.
     """
 
     account: str
@@ -64,6 +67,7 @@ class Request:
     request_id: str = ""
     fingerprint: str = ""
     size: int = 256
+    patient: bool = False
 
     def row(self, number: int) -> Request:
         """The request of one row of this batch: told from others by its number, behind a space that no caller has."""
@@ -87,4 +91,5 @@ class Request:
             fingerprint=self.fingerprint,
             replay=replay,
             size=self.size,
+            patient=self.patient,
         )
