@@ -26,17 +26,6 @@ _SENDS_COUNT_FOR = timedelta(hours=1)
 _MOST_UNANSWERED = 100
 
 MAX_NAME = 512
-# What contacts can be ordered by: the name in the API, and where the document keeps it.
-ORDERED_BY = {
-    "email": "email",
-    "name": "name",
-    "create_time": "create_time",
-    "update_time": "update_time",
-    "last_contacted": "last_contacted_at",
-    "last_inbound": "last_inbound_at",
-    "interaction_count": "interaction_count",
-    "thread_count": "thread_count",
-}
 
 # What contacts can be ordered by, in the API's words, and where the document keeps it.
 SORT_FIELDS = {

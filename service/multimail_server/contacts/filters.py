@@ -24,6 +24,7 @@ MAX_LEADS = 16
 
 # How well a clause leads a query, best first: the fewer contacts it usually leaves, the better.
 _ADDRESS, _DOMAIN_IS, _TEXT, _NUMBER, _FLAG, _RANGE, _PRESENCE, _STATE, _TIME = range(9)
+_STATES = ("awaiting_since", "open_until")
 _RANKS = {"s": _TEXT, "h": _TEXT, "n": _NUMBER, "b": _FLAG, "z": _FLAG, facets.PRESENCE: _PRESENCE}
 
 
@@ -187,9 +188,9 @@ def _leads(condition: Condition, account: str) -> Sequence[Lead]:  # noqa: PLR09
             return together if all(branches) and len(_merged(together)) <= MAX_LEADS else ()
         case Since() | Not(Since()):
             clause = _clause(condition, account)
-            is_state = isinstance(condition, Since) and condition.field in ("awaiting_since", "open_until")
-            index = "_".join(("account", *clause, "_id"))
-            return (Lead(_STATE if is_state else _TIME, index, {"account": account, **clause}),)
+            is_state = isinstance(condition, Since) and condition.field in _STATES
+            rank = _STATE if is_state else _TIME
+            return (Lead(rank, "_".join(("account", *clause, "_id")), {"account": account, **clause}),)
         case Address(key):
             return (Lead(_ADDRESS, "account_email_keys", {"account": account, "email_keys": key}),)
         case Facet(path, kind):

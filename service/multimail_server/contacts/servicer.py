@@ -13,7 +13,7 @@ from multimail_server.accounts.request import changing
 from multimail_server.aip.ordering import parse_order_by
 from multimail_server.contacts import convert, requests
 from multimail_server.contacts.batches import BatchCalls
-from multimail_server.contacts.contact import ORDERED_BY, check_name
+from multimail_server.contacts.contact import SORT_FIELDS, check_name
 from multimail_server.contacts.context import Known, context_of
 from multimail_server.contacts.requests import need_of
 from multimail_server.contacts.streams import StreamCalls
@@ -126,7 +126,7 @@ class ContactServicer(BatchCalls, StreamCalls, contact_service_pb2_grpc.ContactS
         """Finds contacts."""
         account = current_caller().account
         search = requests.search_of(account, request)
-        order = parse_order_by(request.order_by, ORDERED_BY)
+        order = parse_order_by(request.order_by, SORT_FIELDS)
         page = self._tokens.open_page(account, request)
         found = await self._searches.find(account, search, order=order, after=page.position, limit=page.size + 1)
         contacts, token = page.fill(found, convert.contact_to_proto, lambda each: [each[field] for field, _ in order])
