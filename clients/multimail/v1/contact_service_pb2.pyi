@@ -548,8 +548,8 @@ class SearchContactsRequest(_message.Message):
         `metadata."a.b"`); the service's own times `last_contacted_before`, `last_contacted_after`,
         `last_inbound_before`, `last_inbound_after`, `created_before`, `created_after`, `updated_before`,
         `updated_after` (an RFC 3339 time, or a bare date meaning its start in UTC; `_before` is earlier than that
-        instant, `_after` at or after it; `last_contacted_before` includes people never contacted); and
-        `never_contacted` (true or false).
+        instant, `_after` at or after it; `last_contacted_before` includes people never contacted), also relative to now as
+        in `-30d`; and `never_contacted`, `awaiting_reply` and `has_open_thread` (true or false), as in `filter`.
         A metadata value is a scalar, equal to the stored one or to any element of a stored array, or an object of
         operators `gt gte lt lte ne in exists prefix`, all of which must hold. Strings compare by code point, numbers as
         numbers, and 2 never equals "2". Strings over 256 bytes can be found by equality only.
