@@ -47,8 +47,9 @@ async def test_each_row_of_a_batch_by_itself(account: Account) -> None:
         outcomes = (await contacts.BatchUpsertContacts(request)).outcomes
         assert [CREATED, CREATED, 0, UPDATED] == [each.upserted.outcome for each in outcomes]
         assert "INVALID_FIELD" == reason_of(outcomes[2])
-        assert outcomes[0].upserted.contact.id == outcomes[3].upserted.contact.id
-        assert "A" == outcomes[3].upserted.contact.name
+        assert outcomes[0].upserted.contact_id == outcomes[3].upserted.contact_id
+        found = await contacts.GetContact(pb.GetContactRequest(email="a@batch.test"))
+        assert ("A", outcomes[3].upserted.etag) == (found.name, found.etag)
         for bad in ([], [row("x")] * 1001):
             refused = await refusal(contacts.BatchUpsertContacts(pb.BatchUpsertContactsRequest(contacts=bad)))
             assert ("INVALID_ARGUMENT", ("contacts",)) == (refused.code, refused.fields)
@@ -70,6 +71,11 @@ async def test_many_are_read_in_order(account: Account) -> None:
         outcomes = (await contacts.BatchGetContacts(pb.BatchGetContactsRequest(contacts=asked))).outcomes
         assert ["CONTACT_NOT_FOUND", "", "INVALID_FIELD", "", "INVALID_FIELD"] == [reason_of(each) for each in outcomes]
         assert [made.id] * 2 == [outcomes[n].contact.id for n in (1, 3)]
+        large = Struct()
+        large.update({"text": "x" * 60_000})
+        await contacts.UpsertContact(row("a", metadata=large))
+        many = pb.BatchGetContactsRequest(contacts=[pb.GetContactRequest(id=made.id)] * 100)
+        assert ("contacts",) == (await refusal(contacts.BatchGetContacts(many))).fields
 
 
 async def test_a_thousand_at_once(account: Account) -> None:
@@ -79,11 +85,11 @@ async def test_a_thousand_at_once(account: Account) -> None:
         first = (await contacts.BatchUpsertContacts(request)).outcomes
         assert [CREATED] * 1000 == [each.upserted.outcome for each in first]
         again = (await contacts.BatchUpsertContacts(request)).outcomes
-        assert [each.upserted.contact.id for each in first] == [each.upserted.contact.id for each in again]
+        assert [each.upserted.contact_id for each in first] == [each.upserted.contact_id for each in again]
         assert 1000 == (await contacts.CountContacts(pb.CountContactsRequest())).count
         asked = [pb.GetContactRequest(email=f"p{n}@batch.test") for n in range(1000)]
         read = (await contacts.BatchGetContacts(pb.BatchGetContactsRequest(contacts=asked))).outcomes
-        assert [each.upserted.contact.id for each in first] == [each.contact.id for each in read]
+        assert [each.upserted.contact_id for each in first] == [each.contact.id for each in read]
 
 
 async def test_an_import_answers_each_row_in_order(account: Account) -> None:
@@ -94,7 +100,7 @@ async def test_an_import_answers_each_row_in_order(account: Account) -> None:
         answers = await imported(contacts, rows)
         assert list(range(120)) == [each.row for each in answers]
         assert [7] == [each.row for each in answers if each.WhichOneof("result") == "refusal"]
-        assert 49 == sum(each.imported.outcome == CREATED for each in answers[:50])
+        assert 49 == sum(each.upserted.outcome == CREATED for each in answers[:50])
         assert 50 == (await contacts.CountContacts(pb.CountContactsRequest())).count
 
 
@@ -104,7 +110,7 @@ async def test_an_import_answers_while_more_is_to_come(account: Account) -> None
         call = contacts.ImportContacts()
         for number in range(3):
             await call.write(import_row(number, row(f"p{number}")))
-            assert (number, CREATED) == ((answer := await call.read()).row, answer.imported.outcome)
+            assert (number, CREATED) == ((answer := await call.read()).row, answer.upserted.outcome)
         await call.done_writing()
         assert await call.read() == grpc.aio.EOF
 
@@ -116,15 +122,15 @@ async def test_an_import_goes_on_where_it_broke(account: Account) -> None:
         first = await imported(contacts, rows[:20])
         await contacts.UpdateContact(pb.UpdateContactRequest(email="p3@batch.test", name="Changed since"))
         again = await imported(contacts, rows)
-        assert [(each.row, each.imported.contact_id) for each in first] == [
-            (each.row, each.imported.contact_id) for each in again[:20]
+        assert [(each.row, each.upserted.contact_id) for each in first] == [
+            (each.row, each.upserted.contact_id) for each in again[:20]
         ]
-        assert [CREATED] * 30 == [each.imported.outcome for each in again]
+        assert [CREATED] * 30 == [each.upserted.outcome for each in again]
         assert "Changed since" == (await contacts.GetContact(pb.GetContactRequest(email="p3@batch.test"))).name
         (other,) = await imported(contacts, [import_row(3, row("else"))])
         assert error_reason_pb2.ERROR_REASON_REQUEST_ID_REUSED == other.refusal.reason
         (fresh,) = await imported(contacts, [import_row(3, row("else"), import_id="another")])
-        assert CREATED == fresh.imported.outcome
+        assert CREATED == fresh.upserted.outcome
 
 
 async def test_an_import_needs_a_name_and_good_rows(account: Account) -> None:
@@ -169,16 +175,15 @@ async def test_an_import_takes_no_more_than_it_can_write(account: Account, monke
 async def test_changes_somebody_waits_for_go_before_rows(account: Account) -> None:
     """A single upsert among thousands of rows is answered long before the last of them."""
     async with stubs(account) as (contacts, _):
-        rows = [row(f"p{n}") for n in range(1000)]
         batches = [
-            asyncio.ensure_future(contacts.BatchUpsertContacts(pb.BatchUpsertContactsRequest(contacts=rows)))
-            for _ in range(3)
+            pb.BatchUpsertContactsRequest(contacts=[row(f"p{batch}-{n}") for n in range(1000)]) for batch in range(4)
         ]
+        calls = [asyncio.ensure_future(contacts.BatchUpsertContacts(batch)) for batch in batches]
         await asyncio.sleep(0.1)
         for n in range(3):
             await contacts.UpsertContact(row(f"single{n}"))
-        assert not any(each.done() for each in batches[1:])
-        await asyncio.gather(*batches)
+        assert not calls[-1].done()
+        await asyncio.gather(*calls)
 
 
 async def test_everybody_is_exported_once(account: Account) -> None:

@@ -1006,7 +1006,7 @@ class ContactOutcome(_message.Message):
     UPSERTED_FIELD_NUMBER: _builtins.int
     REFUSAL_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def upserted(self) -> Global___UpsertContactResponse:
+    def upserted(self) -> Global___UpsertedContact:
         """It was made or merged."""
 
     @_builtins.property
@@ -1016,7 +1016,7 @@ class ContactOutcome(_message.Message):
     def __init__(
         self,
         *,
-        upserted: Global___UpsertContactResponse | None = ...,
+        upserted: Global___UpsertedContact | None = ...,
         refusal: _error_reason_pb2.Refusal | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["refusal", b"refusal", "result", b"result", "upserted", b"upserted"]  # noqa: Y015
@@ -1070,12 +1070,12 @@ class ImportContactsResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     ROW_FIELD_NUMBER: _builtins.int
-    IMPORTED_FIELD_NUMBER: _builtins.int
+    UPSERTED_FIELD_NUMBER: _builtins.int
     REFUSAL_FIELD_NUMBER: _builtins.int
     row: _builtins.int
     """The row's number."""
     @_builtins.property
-    def imported(self) -> Global___ImportedContact:
+    def upserted(self) -> Global___UpsertedContact:
         """It was made or merged."""
 
     @_builtins.property
@@ -1086,44 +1086,48 @@ class ImportContactsResponse(_message.Message):
         self,
         *,
         row: _builtins.int = ...,
-        imported: Global___ImportedContact | None = ...,
+        upserted: Global___UpsertedContact | None = ...,
         refusal: _error_reason_pb2.Refusal | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["imported", b"imported", "refusal", b"refusal", "result", b"result"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["refusal", b"refusal", "result", b"result", "upserted", b"upserted"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["imported", b"imported", "refusal", b"refusal", "result", b"result", "row", b"row"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["refusal", b"refusal", "result", b"result", "row", b"row", "upserted", b"upserted"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_result: _TypeAlias = _typing.Literal["imported", "refusal"]  # noqa: Y015
+    _WhichOneofReturnType_result: _TypeAlias = _typing.Literal["upserted", "refusal"]  # noqa: Y015
     _WhichOneofArgType_result: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_result) -> _WhichOneofReturnType_result | None: ...
 
 Global___ImportContactsResponse: _TypeAlias = ImportContactsResponse  # noqa: Y015
 
 @_typing.final
-class ImportedContact(_message.Message):
-    """A contact that was imported."""
+class UpsertedContact(_message.Message):
+    """A contact that was made or merged."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     CONTACT_ID_FIELD_NUMBER: _builtins.int
     OUTCOME_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
     contact_id: _builtins.str
     """Its id."""
     outcome: _contact_pb2.UpsertOutcome.ValueType
     """What happened."""
+    etag: _builtins.str
+    """Its etag now."""
     def __init__(
         self,
         *,
         contact_id: _builtins.str = ...,
         outcome: _contact_pb2.UpsertOutcome.ValueType = ...,
+        etag: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["contact_id", b"contact_id", "outcome", b"outcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["contact_id", b"contact_id", "etag", b"etag", "outcome", b"outcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ImportedContact: _TypeAlias = ImportedContact  # noqa: Y015
+Global___UpsertedContact: _TypeAlias = UpsertedContact  # noqa: Y015
 
 @_typing.final
 class BatchGetContactsRequest(_message.Message):
@@ -1134,7 +1138,7 @@ class BatchGetContactsRequest(_message.Message):
     CONTACTS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def contacts(self) -> _containers.RepeatedCompositeFieldContainer[Global___GetContactRequest]:
-        """The contacts, 1 to 1000, each by id or by address."""
+        """The contacts, 1 to 1000, each by id or by address. More than fit into 3 MiB are refused: ask for fewer."""
 
     def __init__(
         self,

@@ -7,10 +7,11 @@ import hashlib
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from multimail.v1 import contact_pb2, contact_service_pb2
+from multimail.v1 import contact_service_pb2
 from multimail_server import errors
 from multimail_server.accounts.caller import current_caller
 from multimail_server.accounts.request import changing
+from multimail_server.aip.paging import MAX_PAGE_BYTES
 from multimail_server.contacts import convert, requests
 from multimail_server.errors import DomainError
 from multimail_server.mail.convert import refusal_to_proto
@@ -68,8 +69,8 @@ class BatchCalls:
 
     async def _imported(self, import_id: str, row: contact_service_pb2.ImportContactsRequest) -> Changed:
         """Writes one row; one with the same number was written before if the import is the same."""
-        digest = hashlib.sha256(import_id.encode()).hexdigest()[:32]  # so that no id can name another one's rows
-        changes = changing("ImportContacts", row.contact, f"import/{digest}/{row.row}")
+        digest = hashlib.sha256(import_id.encode()).hexdigest()[:32]  # behind a space, which no caller's id has
+        changes = changing("ImportContacts", row.contact, f"import {digest} {row.row}")
         payload = requests.row_payload(row.contact)
         return await self._contacts.upsert(replace(changes, patient=True), payload, merge=True)
 
@@ -80,7 +81,10 @@ class BatchCalls:
         requests.check_rows(len(request.contacts))
         account = current_caller().account
         results = await asyncio.gather(*(self._found(account, row) for row in request.contacts), return_exceptions=True)
-        return contact_service_pb2.BatchGetContactsResponse(outcomes=map(_found, map(_known, results)))
+        answer = contact_service_pb2.BatchGetContactsResponse(outcomes=map(_found, map(_known, results)))
+        if answer.ByteSize() > MAX_PAGE_BYTES:
+            raise errors.invalid_field("contacts", "name more than fits into one answer; ask for fewer")
+        return answer
 
     async def _found(self, account: str, row: contact_service_pb2.GetContactRequest) -> Document:
         if not row.WhichOneof("contact"):
@@ -101,24 +105,16 @@ def _known(result: Any) -> Any:
 def _upserted(result: Changed | DomainError) -> contact_service_pb2.ContactOutcome:
     if isinstance(result, DomainError):
         return contact_service_pb2.ContactOutcome(refusal=refusal_to_proto(result))
-    contact, outcome = result
-    return contact_service_pb2.ContactOutcome(
-        upserted=contact_service_pb2.UpsertContactResponse(
-            contact=convert.contact_to_proto(contact), outcome=convert.OUTCOMES[outcome]
-        )
-    )
+    return contact_service_pb2.ContactOutcome(upserted=convert.upserted_to_proto(*result))
 
 
 def _imported(number: int, result: Changed | DomainError) -> contact_service_pb2.ImportContactsResponse:
     if isinstance(result, DomainError):
         return contact_service_pb2.ImportContactsResponse(row=number, refusal=refusal_to_proto(result))
-    contact, outcome = result
-    imported = contact_service_pb2.ImportedContact(contact_id=contact["_id"], outcome=convert.OUTCOMES[outcome])
-    return contact_service_pb2.ImportContactsResponse(row=number, imported=imported)
+    return contact_service_pb2.ImportContactsResponse(row=number, upserted=convert.upserted_to_proto(*result))
 
 
 def _found(result: Document | DomainError) -> contact_service_pb2.FoundContact:
     if isinstance(result, DomainError):
         return contact_service_pb2.FoundContact(refusal=refusal_to_proto(result))
-    contact: contact_pb2.Contact = convert.contact_to_proto(result)
-    return contact_service_pb2.FoundContact(contact=contact)
+    return contact_service_pb2.FoundContact(contact=convert.contact_to_proto(result))

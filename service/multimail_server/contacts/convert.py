@@ -91,6 +91,13 @@ def contact_to_proto(contact: Document) -> contact_pb2.Contact:
     )
 
 
+def upserted_to_proto(contact: Document, outcome: str) -> contact_service_pb2.UpsertedContact:
+    """The message of a row that was written."""
+    return contact_service_pb2.UpsertedContact(
+        contact_id=contact["_id"], outcome=OUTCOMES[outcome], etag=etag_of(contact["_id"], contact["revision"])
+    )
+
+
 def moment(value: Timestamp, field: str) -> datetime:
     """The moment of a Timestamp, to the millisecond, as the database keeps it; refuses one that is no time."""
     try:
