@@ -1,70 +1,19 @@
-"""What hangs on the synchronous client: how it calls, and `client.contacts`, `.mailboxes`, `.threads` and so on."""
+"""Made by `make sync` from the asyncio one, so edit that: `client.contacts`, `.mailboxes`, `.threads` and so on."""
 
 from __future__ import annotations
 
-import time
-from typing import TYPE_CHECKING, Any, TypeVar
-
-import grpc
+from typing import TYPE_CHECKING, Any
 
 from multimail import contacts, delivery, mail, mailboxes, notifications
-from multimail._wire import Attempts, Call, Reconnects, closed, endpoint
-from multimail.paging import Page, Results
-from multimail.v1 import contact_service_pb2_grpc, mail_service_pb2_grpc
-from multimail.watching import PATIENCE_S, Watch
+from multimail.watching import PATIENCE_S
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import datetime, timedelta
 
-    from multimail.v1 import mail_service_pb2
-
-T = TypeVar("T")
-
-
-class Caller:
-    """Makes calls over one channel."""
-
-    def __init__(self, api_key: str | None, target: str | None, timeout: float, *, tls: bool | None) -> None:
-        self._endpoint = endpoint(api_key, target, timeout, tls=tls)
-        self._channel = self._endpoint.channel()
-        self._stubs: dict[str, Any] = {
-            "ContactService": contact_service_pb2_grpc.ContactServiceStub(self._channel),
-            "MailService": mail_service_pb2_grpc.MailServiceStub(self._channel),
-        }
-
-    def run(self, call: Call[T]) -> T:
-        """One logical call, tried again where that is safe."""
-        attempts = Attempts(self._endpoint, self._endpoint.timeout, time.monotonic)
-        method = getattr(self._stubs[call.service], call.method)
-        while True:
-            try:
-                reply = method(call.request, timeout=attempts.left, metadata=self._endpoint.metadata)
-            except grpc.RpcError as error:
-                time.sleep(attempts.after(error))
-            except ValueError as error:  # grpc's way to say that the channel is closed
-                raise closed() from error
-            else:
-                return call.convert(reply)
-
-    def results(self, page: Callable[[str, int], Call[Page[T]]], limit: int | None) -> Results[T]:
-        """The results of a list call, page by page."""
-        return Results(lambda token, size: self.run(page(token, size)), limit)
-
-    def watch(self, request: mail_service_pb2.WatchNotificationsRequest, patience: float) -> Watch:
-        """A watch that is ready: it is known where it begins."""
-        method = self._stubs["MailService"].WatchNotifications
-        watch = Watch(
-            lambda again: method(again, metadata=self._endpoint.metadata),
-            request,
-            Reconnects(self._endpoint, patience, time.monotonic),
-        )
-        watch.start()
-        return watch
-
-    def close(self) -> None:
-        """Closes the channel."""
-        self._channel.close()
+    from multimail._caller import Caller
+    from multimail.paging import Results
+    from multimail.watching import Watch
 
 
 class Contacts:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Self
 
 from multimail import delivery, mail, oversight, sending
-from multimail._async import Caller, Contacts, Mailboxes, Notifications, Suppressions, Threads
+from multimail._async import Contacts, Mailboxes, Notifications, Suppressions, Threads
+from multimail._caller import AsyncCaller
 from multimail._wire import DEFAULT_TIMEOUT_S
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class AsyncClient:
         timeout: float = DEFAULT_TIMEOUT_S,
         tls: bool | None = None,
     ) -> None:
-        self._caller = Caller(api_key, target, timeout, tls=tls)
+        self._caller = AsyncCaller(api_key, target, timeout, tls=tls)
         self.contacts = Contacts(self._caller)
         self.mailboxes = Mailboxes(self._caller)
         self.threads = Threads(self._caller)

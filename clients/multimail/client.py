@@ -1,11 +1,12 @@
-"""The synchronous client; safe to share between threads."""
+"""The synchronous client; made from aio.py by `make sync`, so edit that."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Self
 
 from multimail import delivery, mail, oversight, sending
-from multimail._sync import Caller, Contacts, Mailboxes, Notifications, Suppressions, Threads
+from multimail._caller import Caller
+from multimail._sync import Contacts, Mailboxes, Notifications, Suppressions, Threads
 from multimail._wire import DEFAULT_TIMEOUT_S
 
 if TYPE_CHECKING:
@@ -29,7 +30,8 @@ class Client:
 
     Example:
         with multimail.Client() as client:
-            for contact in client.contacts.search(domain="acmecorp.com", filters={"metadata.plan": "pro"}):
+            found = client.contacts.search(domain="acmecorp.com", filters={"metadata.plan": "pro"})
+            for contact in found:
                 print(contact.email, contact.last_contacted)
     """
 

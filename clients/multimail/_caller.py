@@ -1,0 +1,131 @@
+"""How the clients call: one channel, one way to try again, one way to walk through pages."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import grpc
+
+from multimail._wire import Attempts, Call, Reconnects, closed, endpoint
+from multimail.paging import AsyncResults, Page, Results, first_size
+from multimail.v1 import contact_service_pb2_grpc, mail_service_pb2_grpc
+from multimail.watching import AsyncWatch, Watch, is_cancelled
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from multimail.v1 import mail_service_pb2
+
+T = TypeVar("T")
+
+
+class Caller:
+    """Makes calls over one channel."""
+
+    def __init__(self, api_key: str | None, target: str | None, timeout: float, *, tls: bool | None) -> None:
+        self._endpoint = endpoint(api_key, target, timeout, tls=tls)
+        self._channel = self._endpoint.channel()
+        self._stubs: dict[str, Any] = {
+            "ContactService": contact_service_pb2_grpc.ContactServiceStub(self._channel),
+            "MailService": mail_service_pb2_grpc.MailServiceStub(self._channel),
+        }
+
+    def run(self, call: Call[T]) -> T:
+        """One logical call, tried again where that is safe."""
+        attempts = Attempts(self._endpoint, self._endpoint.timeout, time.monotonic)
+        method = getattr(self._stubs[call.service], call.method)
+        while True:
+            try:
+                reply = method(call.request, timeout=attempts.left, metadata=self._endpoint.metadata)
+            except grpc.RpcError as error:
+                time.sleep(attempts.after(error))
+            except ValueError as error:  # grpc's way to say that the channel is closed
+                raise closed() from error
+            else:
+                return call.convert(reply)
+
+    def results(self, page: Callable[[str, int], Call[Page[T]]], limit: int | None) -> Results[T]:
+        """The results of a list call, page by page."""
+        return Results(lambda token, size: self.run(page(token, size)), limit)
+
+    def watch(self, request: mail_service_pb2.WatchNotificationsRequest, patience: float) -> Watch:
+        """A watch that is ready: it is known where it begins."""
+        method = self._stubs["MailService"].WatchNotifications
+        watch = Watch(
+            lambda again: method(again, metadata=self._endpoint.metadata),
+            request,
+            Reconnects(self._endpoint, patience, time.monotonic),
+        )
+        watch.start()
+        return watch
+
+    def close(self) -> None:
+        """Closes the channel."""
+        self._channel.close()
+
+
+class AsyncCaller:
+    """The same for asyncio; its channel belongs to the loop it is first used on."""
+
+    def __init__(self, api_key: str | None, target: str | None, timeout: float, *, tls: bool | None) -> None:
+        self._endpoint = endpoint(api_key, target, timeout, tls=tls)
+        self._channel: grpc.aio.Channel | None = None
+        self._stubs: dict[str, Any] = {}
+        self._closed = False
+
+    async def run(self, call: Call[T]) -> T:
+        """One logical call, tried again where that is safe."""
+        attempts = Attempts(self._endpoint, self._endpoint.timeout, time.monotonic)
+        method = self._method(call.service, call.method)
+        while True:
+            try:
+                reply = await method(call.request, timeout=attempts.left, metadata=self._endpoint.metadata)
+            except grpc.RpcError as error:
+                await asyncio.sleep(attempts.after(error))
+            except grpc.aio.UsageError as error:
+                raise closed() from error
+            except asyncio.CancelledError:
+                # Closing the channel cancels the calls under way; that is no cancellation of the task that waits.
+                if self._closed and not is_cancelled():
+                    raise closed() from None
+                raise
+            else:
+                return call.convert(reply)
+
+    async def results(self, page: Callable[[str, int], Call[Page[T]]], limit: int | None) -> AsyncResults[T]:
+        """The results of a list call: the first page now, the rest as it is walked."""
+
+        async def fetch(token: str, size: int) -> Page[T]:
+            return await self.run(page(token, size))
+
+        first = await fetch("", first_size(limit)) if limit != 0 else Page([], "")
+        return AsyncResults(fetch, limit, first)
+
+    async def watch(self, request: mail_service_pb2.WatchNotificationsRequest, patience: float) -> AsyncWatch:
+        """A watch that is ready: it is known where it begins."""
+        watch = AsyncWatch(
+            lambda again: self._method("MailService", "WatchNotifications")(again, metadata=self._endpoint.metadata),
+            request,
+            Reconnects(self._endpoint, patience, time.monotonic),
+        )
+        await watch.start()
+        return watch
+
+    def _method(self, service: str, name: str) -> Any:
+        if self._closed:
+            raise closed()
+        if self._channel is None:
+            self._channel = self._endpoint.aio_channel()
+            self._stubs = {
+                "ContactService": contact_service_pb2_grpc.ContactServiceStub(self._channel),
+                "MailService": mail_service_pb2_grpc.MailServiceStub(self._channel),
+            }
+        return getattr(self._stubs[service], name)
+
+    async def close(self) -> None:
+        """Closes the channel."""
+        self._closed = True
+        if self._channel is not None:
+            await self._channel.close()
