@@ -8,13 +8,17 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
 
+from multimail import mailboxes
 from multimail._wire import Attempts, Call, Reconnects, closed, endpoint
+from multimail.errors import MultimailError
 from multimail.paging import AsyncResults, Page, Results, first_size
 from multimail.v1 import contact_service_pb2_grpc, mail_service_pb2_grpc
 from multimail.watching import AsyncWatch, Watch, is_cancelled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from google.protobuf.message import Message
 
     from multimail.v1 import mail_service_pb2
 
@@ -31,18 +35,16 @@ class Caller:
             "ContactService": contact_service_pb2_grpc.ContactServiceStub(self._channel),
             "MailService": mail_service_pb2_grpc.MailServiceStub(self._channel),
         }
+        self._closed = False
 
     def run(self, call: Call[T]) -> T:
         """One logical call, tried again where that is safe."""
-        attempts = Attempts(self._endpoint, self._endpoint.timeout, time.monotonic)
-        method = getattr(self._stubs[call.service], call.method)
+        attempts = Attempts(self._endpoint, call.request, time.monotonic)
         while True:
             try:
-                reply = method(call.request, timeout=attempts.left, metadata=self._endpoint.metadata)
+                reply = self._invoke(call.service, call.method, call.request, attempts.left)
             except grpc.RpcError as error:
                 time.sleep(attempts.after(error))
-            except ValueError as error:  # grpc's way to say that the channel is closed
-                raise closed() from error
             else:
                 return call.convert(reply)
 
@@ -51,18 +53,28 @@ class Caller:
         return Results(lambda token, size: self.run(page(token, size)), limit)
 
     def watch(self, request: mail_service_pb2.WatchNotificationsRequest, patience: float) -> Watch:
-        """A watch that is ready: it is known where it begins."""
-        method = self._stubs["MailService"].WatchNotifications
+        """A watch that is ready: it is known what it follows, and where it begins."""
+        if request.mailbox_email:  # which may be given to another mailbox while the watch reconnects
+            request.mailbox_id = self.run(mailboxes.get(request.mailbox_email)).id
         watch = Watch(
-            lambda again: method(again, metadata=self._endpoint.metadata),
+            lambda again: self._invoke("MailService", "WatchNotifications", again),
             request,
             Reconnects(self._endpoint, patience, time.monotonic),
         )
         watch.start()
         return watch
 
+    def _invoke(self, service: str, method: str, request: Message, timeout: float | None = None) -> Any:
+        try:
+            return getattr(self._stubs[service], method)(request, timeout=timeout, metadata=self._endpoint.metadata)
+        except ValueError:
+            if not self._closed:
+                raise
+            raise closed(request) from None
+
     def close(self) -> None:
         """Closes the channel."""
+        self._closed = True
         self._channel.close()
 
 
@@ -72,24 +84,22 @@ class AsyncCaller:
     def __init__(self, api_key: str | None, target: str | None, timeout: float, *, tls: bool | None) -> None:
         self._endpoint = endpoint(api_key, target, timeout, tls=tls)
         self._channel: grpc.aio.Channel | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._stubs: dict[str, Any] = {}
         self._closed = False
 
     async def run(self, call: Call[T]) -> T:
         """One logical call, tried again where that is safe."""
-        attempts = Attempts(self._endpoint, self._endpoint.timeout, time.monotonic)
-        method = self._method(call.service, call.method)
+        attempts = Attempts(self._endpoint, call.request, time.monotonic)
         while True:
             try:
-                reply = await method(call.request, timeout=attempts.left, metadata=self._endpoint.metadata)
+                reply = await self._invoke(call.service, call.method, call.request, attempts.left)
             except grpc.RpcError as error:
                 await asyncio.sleep(attempts.after(error))
-            except grpc.aio.UsageError as error:
-                raise closed() from error
             except asyncio.CancelledError:
                 # Closing the channel cancels the calls under way; that is no cancellation of the task that waits.
                 if self._closed and not is_cancelled():
-                    raise closed() from None
+                    raise closed(call.request) from None
                 raise
             else:
                 return call.convert(reply)
@@ -104,25 +114,34 @@ class AsyncCaller:
         return AsyncResults(fetch, limit, first)
 
     async def watch(self, request: mail_service_pb2.WatchNotificationsRequest, patience: float) -> AsyncWatch:
-        """A watch that is ready: it is known where it begins."""
+        """A watch that is ready: it is known what it follows, and where it begins."""
+        if request.mailbox_email:  # which may be given to another mailbox while the watch reconnects
+            request.mailbox_id = (await self.run(mailboxes.get(request.mailbox_email))).id
         watch = AsyncWatch(
-            lambda again: self._method("MailService", "WatchNotifications")(again, metadata=self._endpoint.metadata),
+            lambda again: self._invoke("MailService", "WatchNotifications", again),
             request,
             Reconnects(self._endpoint, patience, time.monotonic),
         )
         await watch.start()
         return watch
 
-    def _method(self, service: str, name: str) -> Any:
+    def _invoke(self, service: str, method: str, request: Message, timeout: float | None = None) -> Any:
         if self._closed:
-            raise closed()
+            raise closed(request)
+        loop = asyncio.get_running_loop()
         if self._channel is None:
-            self._channel = self._endpoint.aio_channel()
+            self._loop, self._channel = loop, self._endpoint.aio_channel()
             self._stubs = {
                 "ContactService": contact_service_pb2_grpc.ContactServiceStub(self._channel),
                 "MailService": mail_service_pb2_grpc.MailServiceStub(self._channel),
             }
-        return getattr(self._stubs[service], name)
+        if self._loop is not loop:
+            raise MultimailError(
+                "This AsyncClient belongs to another event loop, the one it was first used on.",
+                reason="WRONG_LOOP",
+                hint="Make one inside each asyncio.run, or use multimail.Client.",
+            )
+        return getattr(self._stubs[service], method)(request, timeout=timeout, metadata=self._endpoint.metadata)
 
     async def close(self) -> None:
         """Closes the channel."""

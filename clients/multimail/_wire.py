@@ -13,7 +13,7 @@ import grpc
 from multimail.errors import CancelledError, MultimailError, UnauthenticatedError, error_from
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from google.protobuf.message import Message
 
@@ -24,8 +24,8 @@ DEFAULT_TIMEOUT_S = 30.0
 MAX_ATTEMPTS = 4
 _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 2.0
-# A stream that lived so long was connected, for no attempt to connect takes that long.
-_CONNECTED_S = 60.0
+# What the service sends at once with every stream it accepts, long before there may be anything to tell.
+_ACCEPTED = "x-request-id"
 _OPTIONS = [
     ("grpc.max_receive_message_length", 32 << 20),
     ("grpc.max_send_message_length", 16 << 20),
@@ -58,9 +58,16 @@ def minted(request_id: str | None) -> str:
     return request_id or str(uuid.uuid4())
 
 
-def closed() -> CancelledError:
-    """The error of a client that is used after it was closed."""
-    return CancelledError("The client is closed.", reason="CLOSED", hint="Make a new one.")
+def closed(request: Message) -> CancelledError:
+    """The error of a request to a client that was closed."""
+    return CancelledError(
+        "The client is closed.", reason="CLOSED", hint="Make a new one.", request_id=request_id_of(request)
+    )
+
+
+def request_id_of(request: Message) -> str:
+    """What makes a request repeatable; empty for reads."""
+    return getattr(request, "request_id", "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,15 +129,16 @@ class Attempts:
     """The attempts of one logical call: how long each may take, and whether and when there is another.
 
     Args:
-        where: The endpoint.
-        timeout: Seconds for all of them together.
+        where: The endpoint, and how many seconds all of them may take together.
+        request: What is asked.
         clock: Seconds that only grow.
     """
 
-    def __init__(self, where: Endpoint, timeout: float, clock: Callable[[], float]) -> None:
+    def __init__(self, where: Endpoint, request: Message, clock: Callable[[], float]) -> None:
         self._where = where
+        self._request_id = request_id_of(request)
         self._clock = clock
-        self._ends = clock() + timeout
+        self._ends = clock() + where.timeout
         self._number = 1
 
     @property
@@ -144,7 +152,7 @@ class Attempts:
         Only what the service says it has not done (UNAVAILABLE), or asks to be sent later, is tried again; a change
         carries the same request_id each time, so it happens once all the same.
         """
-        failure = _failure(error, self._where.target)
+        failure = _failure(error, self._where.target, self._request_id)
         code = error.code()
         again = code is grpc.StatusCode.UNAVAILABLE or (
             code is grpc.StatusCode.RESOURCE_EXHAUSTED and failure.retry_after is not None
@@ -171,12 +179,12 @@ class Reconnects:
         self._patience = patience
         self._clock = clock
         self._number = 0
-        self._began = clock()
         self._since: float | None = None  # since when every try failed
 
-    def begins(self) -> None:
-        """A stream is opened."""
-        self._began = self._clock()
+    def opened(self, metadata: Iterable[tuple[str, str | bytes]] | None) -> None:
+        """A stream was opened; its initial metadata tells whether the service accepted it."""
+        if any(key == _ACCEPTED for key, _ in metadata or ()):
+            self.heard()
 
     def heard(self) -> None:
         """The service answered: it is there."""
@@ -189,7 +197,7 @@ class Reconnects:
             error: What ended the stream; None when the service just ended it.
         """
         now = self._clock()
-        if self._since is None or now - self._began >= _CONNECTED_S:
+        if self._since is None:
             self._since, self._number = now, 0
         self._number += 1
         longest = min(_FIRST_PAUSE_S * 2 ** min(self._number, 10), _LONGEST_PAUSE_S)
@@ -207,5 +215,5 @@ class Reconnects:
         return pause
 
 
-def _failure(error: Any, target: str) -> MultimailError:
-    return error_from(error.code(), error.details() or "", error.trailing_metadata() or (), target)
+def _failure(error: Any, target: str, request_id: str = "") -> MultimailError:
+    return error_from(error.code(), error.details() or "", error.trailing_metadata() or (), target, request_id)
