@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import grpc
 
 from multimail import mailboxes
-from multimail._wire import Attempts, Call, Reconnects, closed, endpoint
+from multimail._wire import Attempts, Call, Reconnects, closed
 from multimail.errors import MultimailError
 from multimail.paging import AsyncResults, Page, Results, first_size
 from multimail.v1 import contact_service_pb2_grpc, mail_service_pb2_grpc
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from google.protobuf.message import Message
 
+    from multimail._wire import Endpoint
     from multimail.v1 import mail_service_pb2
 
 T = TypeVar("T")
@@ -28,8 +29,8 @@ T = TypeVar("T")
 class Caller:
     """Makes calls over one channel."""
 
-    def __init__(self, api_key: str | None, target: str | None, timeout: float, *, tls: bool | None) -> None:
-        self._endpoint = endpoint(api_key, target, timeout, tls=tls)
+    def __init__(self, where: Endpoint) -> None:
+        self._endpoint = where
         self._channel = self._endpoint.channel()
         self._stubs: dict[str, Any] = {
             "ContactService": contact_service_pb2_grpc.ContactServiceStub(self._channel),
@@ -81,8 +82,8 @@ class Caller:
 class AsyncCaller:
     """The same for asyncio; its channel belongs to the loop it is first used on."""
 
-    def __init__(self, api_key: str | None, target: str | None, timeout: float, *, tls: bool | None) -> None:
-        self._endpoint = endpoint(api_key, target, timeout, tls=tls)
+    def __init__(self, where: Endpoint) -> None:
+        self._endpoint = where
         self._channel: grpc.aio.Channel | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stubs: dict[str, Any] = {}
@@ -105,12 +106,14 @@ class AsyncCaller:
                 return call.convert(reply)
 
     async def results(self, page: Callable[[str, int], Call[Page[T]]], limit: int | None) -> AsyncResults[T]:
-        """The results of a list call: the first page now, the rest as it is walked."""
+        """The results of a list call: the first page that holds any now, the rest as it is walked."""
 
         async def fetch(token: str, size: int) -> Page[T]:
             return await self.run(page(token, size))
 
         first = await fetch("", first_size(limit)) if limit != 0 else Page([], "")
+        while first.passes:
+            first = await fetch(first.next_page_token, first_size(limit))
         return AsyncResults(fetch, limit, first)
 
     async def watch(self, request: mail_service_pb2.WatchNotificationsRequest, patience: float) -> AsyncWatch:

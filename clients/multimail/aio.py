@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Self
 from multimail import delivery, mail, oversight, sending
 from multimail._async import Contacts, Mailboxes, Notifications, Suppressions, Threads
 from multimail._caller import AsyncCaller
-from multimail._wire import DEFAULT_TIMEOUT_S
+from multimail._wire import DEFAULT_TIMEOUT_S, endpoint
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
+    from pathlib import Path
 
     from multimail.paging import AsyncResults
 
@@ -23,10 +24,13 @@ class AsyncClient:
         api_key: The key, `mm_live_…`; MULTIMAIL_API_KEY when left out.
         target: `host:port`; MULTIMAIL_TARGET when left out, else 127.0.0.1:50051.
         timeout: Seconds for a whole call, tries included.
-        tls: Encrypt the connection; by default to every host but this machine.
+        tls: Encrypt the connection; by default to every host but this machine, and wherever there is a `ca`.
+        ca: Certificates to trust instead of the system's, in PEM, as a path or bytes: a self-signed service's own, or
+            its authority's; the path in MULTIMAIL_TLS_CA when left out.
 
     Raises:
         UnauthenticatedError: There is no key.
+        InvalidArgumentError: The file of `ca` cannot be read.
 
     Example:
         async with multimail.AsyncClient() as client:
@@ -42,8 +46,9 @@ class AsyncClient:
         *,
         timeout: float = DEFAULT_TIMEOUT_S,
         tls: bool | None = None,
+        ca: str | Path | bytes | None = None,
     ) -> None:
-        self._caller = AsyncCaller(api_key, target, timeout, tls=tls)
+        self._caller = AsyncCaller(endpoint(api_key, target, timeout, tls=tls, ca=ca))
         self.contacts = Contacts(self._caller)
         self.mailboxes = Mailboxes(self._caller)
         self.threads = Threads(self._caller)

@@ -152,7 +152,8 @@ def create(
     upsert: bool,
 ) -> Call[Contact]:
     """CreateContact."""
-    request = pb.CreateContactRequest(
+    request = _json.message(
+        pb.CreateContactRequest,
         email=email,
         name=name,
         metadata=_json.to_struct(metadata, "metadata") if metadata else None,
@@ -171,7 +172,8 @@ def upsert(
     request_id: str | None,
 ) -> Call[Contact]:
     """UpsertContact."""
-    request = pb.UpsertContactRequest(
+    request = _json.message(
+        pb.UpsertContactRequest,
         email=email,
         name=name,
         metadata=_json.to_struct(metadata, "metadata") if metadata else None,
@@ -183,7 +185,7 @@ def upsert(
 
 def get(email: str | None, identifier: str | None) -> Call[Contact]:
     """GetContact."""
-    return Call(_SERVICE, "GetContact", pb.GetContactRequest(**_which(email, identifier)), contact_from)
+    return Call(_SERVICE, "GetContact", _json.message(pb.GetContactRequest, **_which(email, identifier)), contact_from)
 
 
 def update(
@@ -203,7 +205,8 @@ def update(
     request_id: str | None,
 ) -> Call[Contact]:
     """UpdateContact."""
-    request = pb.UpdateContactRequest(
+    request = _json.message(
+        pb.UpdateContactRequest,
         **_which(email, identifier),
         name=name,
         metadata=_json.to_struct(metadata, "metadata") if metadata else None,
@@ -223,7 +226,7 @@ def update(
 def delete(email: str | None, identifier: str | None, etag: str, request_id: str | None) -> Call[Erasure]:
     """DeleteContact."""
     which = _which(email, identifier)
-    request = pb.DeleteContactRequest(**which, etag=etag, request_id=minted(request_id))
+    request = _json.message(pb.DeleteContactRequest, **which, etag=etag, request_id=minted(request_id))
     return Call(_SERVICE, "DeleteContact", request, _erasure)
 
 
@@ -231,7 +234,8 @@ def search(
     query: str, email: str, domain: str, name: str, filters: Mapping[str, Any] | None, token: str, size: int
 ) -> Call[Page[Contact]]:
     """SearchContacts, one page."""
-    request = pb.SearchContactsRequest(
+    request = _json.message(
+        pb.SearchContactsRequest,
         query=query,
         email=email,
         domain=domain,
@@ -251,7 +255,7 @@ def search(
 def interactions(email: str | None, identifier: str | None, token: str, size: int) -> Call[Page[Interaction]]:
     """ListInteractions, one page."""
     which = _which(email, identifier)
-    request = pb.ListInteractionsRequest(**which, page_token=token, page_size=size)
+    request = _json.message(pb.ListInteractionsRequest, **which, page_token=token, page_size=size)
     return Call(
         _SERVICE,
         "ListInteractions",

@@ -57,7 +57,8 @@ def ingest_event(
     permanent: bool,
 ) -> Call[Email]:
     """IngestEvent."""
-    request = pb.IngestEventRequest(
+    request = _json.message(
+        pb.IngestEventRequest,
         **_email(email_id, message_id),
         address=address,
         type=choice(mail_pb2.DeliveryEventType, event, "type"),
@@ -74,18 +75,18 @@ def list_suppressions(address: str, token: str, size: int) -> Call[Page[Suppress
     return Call(
         _SERVICE,
         "ListSuppressions",
-        pb.ListSuppressionsRequest(address=address, page_token=token, page_size=size),
+        _json.message(pb.ListSuppressionsRequest, address=address, page_token=token, page_size=size),
         lambda reply: Page([_suppression(each) for each in reply.suppressions], reply.next_page_token),
     )
 
 
 def add_suppression(address: str, request_id: str | None) -> Call[Suppression]:
     """AddSuppression."""
-    request = pb.AddSuppressionRequest(address=address, request_id=minted(request_id))
+    request = _json.message(pb.AddSuppressionRequest, address=address, request_id=minted(request_id))
     return Call(_SERVICE, "AddSuppression", request, _suppression)
 
 
 def remove_suppression(address: str, request_id: str | None) -> Call[Suppression]:
     """RemoveSuppression."""
-    request = pb.RemoveSuppressionRequest(address=address, request_id=minted(request_id))
+    request = _json.message(pb.RemoveSuppressionRequest, address=address, request_id=minted(request_id))
     return Call(_SERVICE, "RemoveSuppression", request, lambda reply: _suppression(reply.suppression))

@@ -193,7 +193,7 @@ _HINTS = {
 
 
 def error_from(
-    code: grpc.StatusCode, details: str, trailing: Iterable[tuple[str, str | bytes]], target: str, request_id: str
+    code: grpc.StatusCode, details: str, trailing: Iterable[tuple[str, str | bytes]], unreached: str, request_id: str
 ) -> MultimailError:
     """The exception for a failed call.
 
@@ -201,7 +201,7 @@ def error_from(
         code: Its status code.
         details: Its status message.
         trailing: Its trailing metadata.
-        target: Where the call went, for the hint.
+        unreached: The hint for a call that nobody answered.
         request_id: What makes it repeatable; empty for a read.
     """
     values = dict(trailing)
@@ -218,7 +218,7 @@ def error_from(
     return _BY_REASON.get(info.reason, BY_CODE[code])(
         status.message or details or code.name,
         reason=info.reason or ("CONNECTION" if code is _CODE.UNAVAILABLE else code.name),
-        hint=_hint(code, info.reason, target, request_id),
+        hint=_hint(code, info.reason, unreached, request_id),
         metadata=info.metadata,
         violations=[Violation(each.field, each.description) for each in bad.field_violations],
         retry_after=retry.retry_delay.ToMilliseconds() / 1000 if retry.HasField("retry_delay") else None,
@@ -227,9 +227,9 @@ def error_from(
     )
 
 
-def _hint(code: grpc.StatusCode, reason: str, target: str, request_id: str) -> str:
+def _hint(code: grpc.StatusCode, reason: str, unreached: str, request_id: str) -> str:
     if code is _CODE.UNAVAILABLE and not reason:
-        return f"Is the service running at {target}? Start it with: make run."
+        return unreached
     if code is _CODE.DEADLINE_EXCEEDED and request_id:
         return f"It may have happened; repeat it with request_id={request_id!r}, so that it happens once."
     return _HINTS.get(code, "")

@@ -263,7 +263,8 @@ def _thread(message: mail_pb2.Thread, emails: Sequence[mail_pb2.Email] = ()) -> 
 
 def ingest(mailbox: str, raw: bytes, envelope_from: str, envelope_to: str, request_id: str | None) -> Call[Email]:
     """IngestEmail."""
-    request = pb.IngestEmailRequest(
+    request = _json.message(
+        pb.IngestEmailRequest,
         **ref(mailbox, "mailbox_id", "mailbox_email"),
         raw=raw,
         envelope_from=envelope_from,
@@ -275,12 +276,12 @@ def ingest(mailbox: str, raw: bytes, envelope_from: str, envelope_to: str, reque
 
 def get_email(identifier: str) -> Call[Email]:
     """GetEmail."""
-    return Call(_SERVICE, "GetEmail", pb.GetEmailRequest(id=identifier), email_from)
+    return Call(_SERVICE, "GetEmail", _json.message(pb.GetEmailRequest, id=identifier), email_from)
 
 
 def get_attachment(email_id: str, index: int) -> Call[Attachment]:
     """GetAttachment."""
-    request = pb.GetAttachmentRequest(email_id=email_id, index=index)
+    request = _json.message(pb.GetAttachmentRequest, email_id=email_id, index=index)
     return Call(_SERVICE, "GetAttachment", request, lambda reply: _attachment(reply.attachment, reply.content))
 
 
@@ -296,7 +297,8 @@ def list_emails(
     unread: bool,
 ) -> Call[Page[Email]]:
     """ListEmails, one page."""
-    request = pb.ListEmailsRequest(
+    request = _json.message(
+        pb.ListEmailsRequest,
         **refs(mailbox, contact),
         direction=choice(mail_pb2.Direction, direction, "direction"),
         states=[
@@ -325,7 +327,8 @@ def list_threads(
     unanswered: bool,
 ) -> Call[Page[Thread]]:
     """ListThreads, one page."""
-    request = pb.ListThreadsRequest(
+    request = _json.message(
+        pb.ListThreadsRequest,
         **refs(mailbox, contact),
         awaiting_reply_before=_json.to_timestamp(awaiting_reply_before, "awaiting_reply_before")
         if awaiting_reply_before is not None
@@ -344,5 +347,5 @@ def list_threads(
 
 def get_thread(identifier: str) -> Call[Thread]:
     """GetThread."""
-    request = pb.GetThreadRequest(id=identifier)
+    request = _json.message(pb.GetThreadRequest, id=identifier)
     return Call(_SERVICE, "GetThread", request, lambda reply: _thread(reply.thread, reply.emails))

@@ -90,7 +90,8 @@ def create(
     hold_first_contact: bool | None,
 ) -> Call[Mailbox]:
     """CreateMailbox."""
-    request = pb.CreateMailboxRequest(
+    request = _json.message(
+        pb.CreateMailboxRequest,
         email=email,
         display_name=display_name,
         oversight_mode=mode(oversight_mode),
@@ -105,7 +106,7 @@ def create(
 
 def get(mailbox: str) -> Call[Mailbox]:
     """GetMailbox."""
-    return Call(_SERVICE, "GetMailbox", pb.GetMailboxRequest(**ref(mailbox, "id", "email")), _mailbox)
+    return Call(_SERVICE, "GetMailbox", _json.message(pb.GetMailboxRequest, **ref(mailbox, "id", "email")), _mailbox)
 
 
 def list_all(token: str, size: int) -> Call[Page[Mailbox]]:
@@ -113,7 +114,7 @@ def list_all(token: str, size: int) -> Call[Page[Mailbox]]:
     return Call(
         _SERVICE,
         "ListMailboxes",
-        pb.ListMailboxesRequest(page_token=token, page_size=size),
+        _json.message(pb.ListMailboxesRequest, page_token=token, page_size=size),
         lambda reply: Page([_mailbox(each) for each in reply.mailboxes], reply.next_page_token),
     )
 
@@ -131,12 +132,13 @@ def update(
     hold_first_contact: bool | None,
 ) -> Call[Mailbox]:
     """UpdateMailbox."""
-    request = pb.UpdateMailboxRequest(
+    request = _json.message(
+        pb.UpdateMailboxRequest,
         **ref(mailbox, "id", "email"),
         display_name=display_name,
         oversight_mode=mode(oversight_mode),
         hold_first_contact=hold_first_contact,
-        allow_list=None if allow_list is None else pb.AllowList(entries=_listed(allow_list)),
+        allow_list=None if allow_list is None else _json.message(pb.AllowList, entries=_listed(allow_list)),
         approval_ttl=_json.to_duration(approval_ttl, "approval_ttl"),
         in_doubt_policy=choice(mail_pb2.InDoubtPolicy, in_doubt_policy, "in_doubt_policy"),
         etag=etag,
@@ -147,5 +149,7 @@ def update(
 
 def delete(mailbox: str, etag: str, request_id: str | None) -> Call[Mailbox]:
     """DeleteMailbox."""
-    request = pb.DeleteMailboxRequest(**ref(mailbox, "id", "email"), etag=etag, request_id=minted(request_id))
+    request = _json.message(
+        pb.DeleteMailboxRequest, **ref(mailbox, "id", "email"), etag=etag, request_id=minted(request_id)
+    )
     return Call(_SERVICE, "DeleteMailbox", request, _mailbox)

@@ -67,8 +67,13 @@ def list_all(
     after_seq: int, types: str | Sequence[str], mailbox: str | None, token: str, size: int
 ) -> Call[Page[Notification]]:
     """ListNotifications, one page."""
-    request = pb.ListNotificationsRequest(
-        **refs(mailbox), after_seq=after_seq, types=_types(types), page_token=token, page_size=size
+    request = _json.message(
+        pb.ListNotificationsRequest,
+        **refs(mailbox),
+        after_seq=after_seq,
+        types=_types(types),
+        page_token=token,
+        page_size=size,
     )
     return Call(
         _SERVICE,
@@ -82,4 +87,6 @@ def watch(
     after_seq: int, types: str | Sequence[str], mailbox: str | None, *, only_new: bool
 ) -> pb.WatchNotificationsRequest:
     """The request of WatchNotifications."""
-    return pb.WatchNotificationsRequest(**refs(mailbox), after_seq=after_seq, types=_types(types), only_new=only_new)
+    return _json.message(
+        pb.WatchNotificationsRequest, **refs(mailbox), after_seq=after_seq, types=_types(types), only_new=only_new
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from multimail import _json
 from multimail._wire import Call, minted
 from multimail._words import choice, refs, refusal_from
 from multimail.contacts import Contact, Interaction, contact_from, interaction_from
@@ -63,7 +64,7 @@ def list_held(mailbox: str | None, token: str, size: int) -> Call[Page[HeldEmail
     return Call(
         _SERVICE,
         "ListHeldEmails",
-        pb.ListHeldEmailsRequest(**refs(mailbox), page_token=token, page_size=size),
+        _json.message(pb.ListHeldEmailsRequest, **refs(mailbox), page_token=token, page_size=size),
         lambda reply: Page([_held(each) for each in reply.emails], reply.next_page_token),
     )
 
@@ -74,7 +75,7 @@ def _decision(given: HeldEmail | Email | tuple[str, str]) -> pb.EmailDecision:
         given = given.email
     if isinstance(given, Email):
         given = (given.id, given.content_sha256)
-    return pb.EmailDecision(email_id=given[0], content_sha256=given[1])
+    return _json.message(pb.EmailDecision, email_id=given[0], content_sha256=given[1])
 
 
 def _outcomes(reply: pb.ApproveEmailsResponse | pb.RejectEmailsResponse) -> list[DecisionOutcome]:
@@ -92,8 +93,11 @@ def approve(
     emails: Sequence[HeldEmail | Email | tuple[str, str]], reason: str, request_id: str | None
 ) -> Call[list[DecisionOutcome]]:
     """ApproveEmails."""
-    request = pb.ApproveEmailsRequest(
-        emails=[_decision(each) for each in emails], reason=reason, request_id=minted(request_id)
+    request = _json.message(
+        pb.ApproveEmailsRequest,
+        emails=[_decision(each) for each in emails],
+        reason=reason,
+        request_id=minted(request_id),
     )
     return Call(_SERVICE, "ApproveEmails", request, _outcomes)
 
@@ -102,15 +106,21 @@ def reject(
     emails: Sequence[HeldEmail | Email | tuple[str, str]], reason: str, request_id: str | None
 ) -> Call[list[DecisionOutcome]]:
     """RejectEmails."""
-    request = pb.RejectEmailsRequest(
-        emails=[_decision(each) for each in emails], reason=reason, request_id=minted(request_id)
+    request = _json.message(
+        pb.RejectEmailsRequest,
+        emails=[_decision(each) for each in emails],
+        reason=reason,
+        request_id=minted(request_id),
     )
     return Call(_SERVICE, "RejectEmails", request, _outcomes)
 
 
 def resolve(email_id: str, resolution: str, request_id: str | None) -> Call[Email]:
     """ResolveEmail."""
-    request = pb.ResolveEmailRequest(
-        id=email_id, resolution=choice(pb.Resolution, resolution, "resolution"), request_id=minted(request_id)
+    request = _json.message(
+        pb.ResolveEmailRequest,
+        id=email_id,
+        resolution=choice(pb.Resolution, resolution, "resolution"),
+        request_id=minted(request_id),
     )
     return Call(_SERVICE, "ResolveEmail", request, email_from)

@@ -72,7 +72,8 @@ class SendCheck:
 def _guard(guard: Guard | None) -> pb.SendGuard | None:
     if guard is None:
         return None
-    return pb.SendGuard(
+    return _json.message(
+        pb.SendGuard,
         not_contacted_within=_json.to_duration(guard.not_contacted_within, "guard.not_contacted_within"),
         no_open_thread=guard.no_open_thread,
         contact_etag=guard.contact_etag,
@@ -84,7 +85,9 @@ def _guard(guard: Guard | None) -> pb.SendGuard | None:
 
 def _files(attachments: Sequence[OutgoingAttachment]) -> list[pb.OutgoingAttachment]:
     return [
-        pb.OutgoingAttachment(filename=each.filename, content_type=each.content_type, content=each.content)
+        _json.message(
+            pb.OutgoingAttachment, filename=each.filename, content_type=each.content_type, content=each.content
+        )
         for each in attachments
     ]
 
@@ -113,7 +116,8 @@ def send(
     request_id: str | None,
 ) -> Call[Email]:
     """SendEmail."""
-    request = pb.SendEmailRequest(
+    request = _json.message(
+        pb.SendEmailRequest,
         **ref(from_mailbox, "from_mailbox_id", "from_mailbox_email"),
         to=_addresses(to),
         subject=subject,
@@ -149,7 +153,8 @@ def reply(
     request_id: str | None,
 ) -> Call[Email]:
     """ReplyEmail."""
-    request = pb.ReplyEmailRequest(
+    request = _json.message(
+        pb.ReplyEmailRequest,
         email_id=email_id,
         body=body,
         subject=subject,
@@ -167,7 +172,7 @@ def reply(
 
 def cancel(email_id: str, request_id: str | None) -> Call[Email]:
     """CancelEmail."""
-    request = pb.CancelEmailRequest(id=email_id, request_id=minted(request_id))
+    request = _json.message(pb.CancelEmailRequest, id=email_id, request_id=minted(request_id))
     return Call(_SERVICE, "CancelEmail", request, email_from)
 
 
@@ -182,7 +187,8 @@ def update(
     request_id: str | None,
 ) -> Call[Email]:
     """UpdateEmail."""
-    request = pb.UpdateEmailRequest(
+    request = _json.message(
+        pb.UpdateEmailRequest,
         id=email_id,
         subject=subject,
         body=body,
@@ -198,7 +204,8 @@ def check(
     from_mailbox: str, to: str | Sequence[str], guard: Guard | None, oversight_mode: str | None
 ) -> Call[list[SendCheck]]:
     """BatchCheckSends."""
-    request = pb.BatchCheckSendsRequest(
+    request = _json.message(
+        pb.BatchCheckSendsRequest,
         **ref(from_mailbox, "from_mailbox_id", "from_mailbox_email"),
         to=_addresses(to),
         guard=_guard(guard),

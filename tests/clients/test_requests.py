@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -14,7 +14,14 @@ from tests.clients.forms import FORMS, InThreads
 
 import multimail
 from multimail._words import word
-from multimail.v1 import contact_pb2, contact_service_pb2, error_reason_pb2, mail_pb2, mail_service_pb2
+from multimail.v1 import (
+    contact_pb2,
+    contact_service_pb2,
+    error_reason_pb2,
+    mail_pb2,
+    mail_service_pb2,
+    mail_service_pb2_grpc,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -26,6 +33,7 @@ METHODS = {
     for name, method in service.methods_by_name.items()
 }
 WHEN = datetime(2026, 3, 20, tzinfo=UTC)
+BEFORE_TIME = datetime.min.replace(tzinfo=timezone(timedelta(hours=1)))
 
 
 class Recorder(grpc.GenericRpcHandler):
@@ -227,6 +235,43 @@ async def test_values_that_mean_nothing_are_refused_here(field: str, arguments: 
     assert [field] == [violation.field for violation in refused.value.violations]
 
 
+HALF = "\ud800"  # of a surrogate pair: no character, and nothing UTF-8 can carry
+GUARD = multimail.Guard(dedupe_key=HALF)
+
+
+@pytest.mark.parametrize(
+    ("field", "call"),
+    [
+        ("id", lambda client: client.contacts.get(id=HALF)),
+        ("name", lambda client: client.contacts.upsert(email="a@b.test", name=HALF)),
+        ("metadata.a", lambda client: client.contacts.upsert(email="a@b.test", metadata={"a": [HALF]})),
+        ("metadata", lambda client: client.contacts.upsert(email="a@b.test", metadata={HALF: 1})),
+        ("unset", lambda client: client.contacts.update(id="contact_1", unset=[HALF])),
+        ("set", lambda client: client.contacts.update(id="contact_1", set={HALF: 1})),
+        ('filters["metadata.a"].in', lambda client: client.contacts.search(filters={"metadata.a": {"in": [HALF]}})),
+        ("to", lambda client: client.send_email(from_mailbox="mbx_1", to=["a@b.test", HALF])),
+        (
+            "dedupe_key",
+            lambda client: client.check_sends(from_mailbox="m", to="a", guard=multimail.Guard(dedupe_key=HALF)),
+        ),
+        ("entries", lambda client: client.mailboxes.update("mbx_1", allow_list=[HALF])),
+        ("email_id", lambda client: client.approve_emails([(HALF, "")])),
+        ("index", lambda client: client.get_attachment("email_1", 2**31)),
+        ("after_seq", lambda client: client.notifications.list(after_seq=2**63)),
+        ("after_seq", lambda client: client.notifications.watch(after_seq=-(2**64))),
+        ("send_time", lambda client: client.send_email(from_mailbox="m", to="a", send_time=BEFORE_TIME)),
+    ],
+)
+@pytest.mark.parametrize("form", FORMS)
+async def test_what_cannot_travel_is_refused_by_its_name(form: str, field: str, call: Any) -> None:
+    """Texts that are none and numbers beyond a field's range are refused here, by the name of the field."""
+    made: dict[str, str] = {"api_key": "k", "target": "127.0.0.1:1"}
+    client = multimail.AsyncClient(**made) if form == "async" else InThreads(multimail.Client(**made))
+    with pytest.raises(multimail.InvalidArgumentError) as refused:
+        await call(client)
+    assert [field] == [violation.field for violation in refused.value.violations]
+
+
 @pytest.mark.parametrize("arguments", [{}, {"email_id": "e", "message_id": "m"}])
 async def test_an_event_is_about_one_mail(arguments: dict[str, str]) -> None:
     """A report names its mail by id or by Message-ID, never by both or neither, and its type is a known word."""
@@ -235,6 +280,41 @@ async def test_an_event_is_about_one_mail(arguments: dict[str, str]) -> None:
             await client.ingest_event("bounced", **arguments)  # type: ignore[arg-type]
         with pytest.raises(multimail.InvalidArgumentError, match="delivered"):
             await client.ingest_event("lost", email_id="e")
+
+
+class Sparse(mail_service_pb2_grpc.MailServiceServicer):
+    """A scripted peer whose pages of notifications hold little, or nothing, before the last one."""
+
+    def __init__(self) -> None:
+        self.pages: list[list[int]] = []
+
+    async def ListNotifications(self, request: Any, context: Any) -> mail_service_pb2.ListNotificationsResponse:
+        """One page."""
+        number = int(request.page_token or 0)
+        return mail_service_pb2.ListNotificationsResponse(
+            notifications=[mail_pb2.Notification(seq=seq) for seq in self.pages[number]],
+            next_page_token=str(number + 1) if number + 1 < len(self.pages) else "",
+        )
+
+
+@pytest.mark.parametrize("form", FORMS)
+async def test_results_are_true_when_there_are_any(form: str) -> None:
+    """Whether anything was found is known at once, how much only by walking; pages a filter emptied are passed over."""
+    sparse, server = Sparse(), grpc.aio.server()
+    mail_service_pb2_grpc.add_MailServiceServicer_to_server(sparse, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    made: dict[str, Any] = {"api_key": "k", "target": f"127.0.0.1:{port}"}
+    client = multimail.AsyncClient(**made) if form == "async" else InThreads(multimail.Client(**made))
+    for sparse.pages, found in (([[], [], [1], [], [2]], [1, 2]), ([[], []], []), ([[]], [])):
+        results = await client.notifications.list()
+        assert (bool(found), found[:1]) == (bool(results), [each.seq for each in results.items])
+        walked = [each async for each in results] if form == "async" else await asyncio.to_thread(list, results)
+        assert found == [each.seq for each in walked]
+        with pytest.raises(TypeError):
+            len(results)
+    await client.close()
+    await server.stop(None)
 
 
 async def test_closing_the_client_ends_calls_under_way() -> None:

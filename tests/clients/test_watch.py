@@ -17,6 +17,7 @@ from tests.clients.forms import FORMS, InThreads, client_of, follow, until
 from tests.rpc.relays import serving
 
 import multimail
+from multimail import _wire
 from multimail.v1 import mail_pb2, mail_service_pb2, mail_service_pb2_grpc
 
 if TYPE_CHECKING:
@@ -35,10 +36,11 @@ class Line:
         target: The service's port.
         port: Its own port.
         cuts: How many connections it broke.
+        dead: Whether it swallows what it should carry, as a line does whose other end is gone.
     """
 
     def __init__(self, target: int, carries: random.Random | None = None) -> None:
-        self.target, self.port, self.cuts = target, 0, 0
+        self.target, self.port, self.cuts, self.dead = target, 0, 0, False
         self._carries = carries
         self._connections: set[asyncio.Task[None]] = set()
 
@@ -67,8 +69,8 @@ class Line:
         try:
             above_reader, above_writer = await asyncio.open_connection("127.0.0.1", self.target)
             async with asyncio.TaskGroup() as pumps:
-                asks = pumps.create_task(_pump(reader, above_writer))
-                await _pump(above_reader, writer, self._carries.randint(400, 2500) if self._carries else None)
+                asks = pumps.create_task(self._pump(reader, above_writer))
+                await self._pump(above_reader, writer, self._carries.randint(400, 2500) if self._carries else None)
                 asks.cancel()
         except (ConnectionError, asyncio.CancelledError):
             pass
@@ -79,16 +81,16 @@ class Line:
                 if each is not None:
                     each.transport.abort()
 
-
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, left: int | None = None) -> None:
-    """Carries bytes over, at most so many: the last of them may be a part of a message."""
-    try:
-        while (left is None or left > 0) and (data := await reader.read(1 << 16 if left is None else left)):
-            writer.write(data)
-            await writer.drain()
-            left = None if left is None else left - len(data)
-    except ConnectionError:
-        return
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, left: int | None = None) -> None:
+        """Carries bytes over, at most so many: the last of them may be a part of a message."""
+        try:
+            while (left is None or left > 0) and (data := await reader.read(1 << 16 if left is None else left)):
+                if not self.dead:
+                    writer.write(data)
+                await writer.drain()
+                left = None if left is None else left - len(data)
+        except ConnectionError:
+            return
 
 
 async def client_on(form: str, account: Account, port: int, *scopes: str) -> Any:
@@ -247,7 +249,8 @@ class Teller(mail_service_pb2_grpc.MailServiceServicer):
 @pytest.fixture
 def teller() -> Iterator[str]:
     """The address of the scripted peer, which runs in threads, for the main one is interrupted."""
-    server = grpc.server(concurrent.futures.ThreadPoolExecutor(4))
+    options = [("grpc.http2.min_ping_interval_without_data_ms", 100)]
+    server = grpc.server(concurrent.futures.ThreadPoolExecutor(4), options=options)
     mail_service_pb2_grpc.add_MailServiceServicer_to_server(Teller(), server)
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
@@ -277,6 +280,29 @@ def test_a_watch_goes_on_after_an_interrupt(teller: str) -> None:
             next(late)
     finally:
         signal.signal(signal.SIGUSR1, before)
+
+
+@both
+async def test_a_quiet_watch_notices_a_dead_line(teller: str, monkeypatch: pytest.MonkeyPatch, form: str) -> None:
+    """However long nothing happened, a line that carries nothing any more is noticed by the next ping, and left."""
+    hurried = [
+        (name, value // 30 if "keepalive_time" in name or "ping_timeout" in name else value)
+        for name, value in _wire._OPTIONS
+    ]
+    monkeypatch.setattr(_wire, "_OPTIONS", hurried)
+    async with Line(int(teller.rpartition(":")[2])).up() as line:
+        made = {"api_key": "k", "target": f"127.0.0.1:{line.port}"}
+        client = multimail.AsyncClient(**made) if form == "async" else InThreads(multimail.Client(**made))
+        watch = await follow(client)
+        assert 1 == (await watch.step()).seq
+        waiting = asyncio.create_task(watch.step())
+        await asyncio.sleep(4.5)  # for four pings
+        line.dead = True
+        await until(functools.partial(asyncio.sleep, 0, watch.watch), lambda seen: seen._reconnects._since)
+        await line.cut()
+        line.dead = False
+        assert 2 == (await waiting).seq
+        await watch.close()
 
 
 @both
