@@ -17,7 +17,10 @@ MADE = {
             "The asyncio client: the same calls as the synchronous one, awaited.": (
                 "The synchronous client; made from aio.py by `make sync`, so edit that."
             ),
-            "Multimail, for asyncio.": "Multimail, synchronously.",
+            (
+                "Multimail for asyncio. A client belongs to the loop it is first used on: "
+                "make one inside each `asyncio.run`."
+            ): "Multimail. One client serves any number of threads.",
         },
     ),
     "_sync.py": (

@@ -17,15 +17,24 @@ from multimail.v1 import mail_service_pb2 as pb
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from multimail import words
+
 _SERVICE = "MailService"
 
 
 @dataclass(frozen=True, slots=True)
 class Suppression:
-    """An address no mailbox writes to; `reason` is `manual`, `unsubscribed`, `bounced` or `complained`."""
+    """An address that no mailbox of the account writes to.
+
+    Attributes:
+        address: The address as it was given; empty once the person was erased, who stays suppressed.
+        reason: Why; the gravest reason where there were several.
+        email_id: The mail it came of; empty when none.
+        create_time: When it was first suppressed, in UTC.
+    """
 
     address: str
-    reason: str
+    reason: words.SuppressionReason
     email_id: str
     create_time: datetime | None
 

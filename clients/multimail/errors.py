@@ -15,7 +15,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """One bad field: its path, and what is wrong with it."""
+    """One bad field.
+
+    Attributes:
+        field: Its path, `metadata.plan`.
+        description: What is wrong with it.
+    """
 
     field: str
     description: str

@@ -16,32 +16,34 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime, timedelta
 
+    from multimail import words
+
 _SERVICE = "MailService"
 
 
 @dataclass(frozen=True, slots=True)
 class Mailbox:
-    """An address mail leaves from and arrives at.
+    """An address that mail leaves from and arrives at. All times are in UTC.
 
     Attributes:
-        id: `mbx_…`.
-        email: The address.
+        id: `mbx_` and 26 characters.
+        email: The address as given.
         display_name: The name shown in From.
-        oversight_mode: `autonomous`, `monitored`, `gated_send`, `gated_all` or `read_only`.
+        oversight_mode: How closely people watch it.
         etag: The version; send it back to change only what you read.
-        create_time: When it was made, in UTC.
+        create_time: When it was made.
         update_time: When it last changed.
-        delete_time: When it was deleted; None while it lives.
+        delete_time: When it was deleted; None while it lives. A deleted one is still read by id.
         hold_first_contact: Whether the first mail to a person waits for approval, whatever the mode.
-        allow_list: Addresses and domains to which mail goes without approval.
-        approval_ttl: How long held mail waits for a person.
-        in_doubt_policy: `retry` or `hold`: what happens to mail of which nobody can tell whether it was handed over.
+        allow_list: Addresses and domains to which mail goes without the approval the mode asks for.
+        approval_ttl: How long held mail waits for a person before it is `expired`.
+        in_doubt_policy: What happens to mail of which nobody can tell whether it was handed over.
     """
 
     id: str
     email: str
     display_name: str
-    oversight_mode: str
+    oversight_mode: words.OversightMode
     etag: str
     create_time: datetime | None
     update_time: datetime | None
@@ -49,7 +51,7 @@ class Mailbox:
     hold_first_contact: bool
     allow_list: list[str]
     approval_ttl: timedelta
-    in_doubt_policy: str
+    in_doubt_policy: words.InDoubtPolicy
 
 
 def _mailbox(message: mail_pb2.Mailbox) -> Mailbox:

@@ -23,7 +23,12 @@ _SERVICE = "MailService"
 
 @dataclass(frozen=True, slots=True)
 class HeldPerson:
-    """Somebody a held mail goes to or came from, and the newest entries of their log, newest first."""
+    """Somebody a held mail goes to or came from.
+
+    Attributes:
+        contact: The contact.
+        interactions: The newest 5 entries of their log, newest first.
+    """
 
     contact: Contact | None
     interactions: list[Interaction]
@@ -31,7 +36,12 @@ class HeldPerson:
 
 @dataclass(frozen=True, slots=True)
 class HeldEmail:
-    """A mail that waits for a person: the whole mail, its true recipients, and who they are."""
+    """A mail that waits for a person, and what a decision needs.
+
+    Attributes:
+        email: The mail with its bodies and all its recipients.
+        people: Whom it goes to or came from.
+    """
 
     email: Email
     people: list[HeldPerson]
@@ -39,7 +49,13 @@ class HeldEmail:
 
 @dataclass(frozen=True, slots=True)
 class DecisionOutcome:
-    """How one decision ended: the mail after it, or why nothing was decided."""
+    """How one decision ended.
+
+    Attributes:
+        email_id: The mail it was about.
+        email: The mail after the decision; None when nothing was decided.
+        refusal: Why nothing was decided; None when it was.
+    """
 
     email_id: str
     email: Email | None
