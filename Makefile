@@ -43,7 +43,7 @@ test: .venv/.dev ## run the tests; FILTER=name picks, ARGS=… goes to pytest
 faults: .venv/.dev ## kill, cut and misbehave at length, and print what was counted (bounded: about half an hour)
 	@FAULTS=full exec $(BIN)/python -m pytest tests/faults $(if $(FILTER),-k '$(FILTER)') $(ARGS)
 
-check: lint type imports contract ## everything that is fast: lint, types, rooms, contract
+check: lint type imports twins contract ## everything that is fast: lint, types, rooms, contract
 
 lint: .venv/.dev ## ruff: rules and format
 	@$(BIN)/ruff check --quiet .
@@ -61,6 +61,12 @@ type: .venv/.dev ## mypy, strict
 imports: .venv/.dev ## the rooms: who may import whom
 	@PYTHONPATH=service:clients $(BIN)/lint-imports
 
+twins: .venv/.dev ## the synchronous client: made from the asyncio one
+	@$(BIN)/python tools/sync.py check
+
+sync: .venv/.dev ## make the synchronous client from the asyncio one
+	@$(BIN)/python tools/sync.py generate
+
 protos: .venv/.dev ## make the stubs from the protos
 	@$(BIN)/python tools/protos.py generate $(STUBS)
 
@@ -76,4 +82,4 @@ engine: ## build the faster embedded engine into .engine, with cargo
 clean: ## remove what was made here; data stay
 	rm -rf .venv build .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info service/*.egg-info
 
-.PHONY: help run demo test faults check lint format type imports protos contract bench engine clean
+.PHONY: help run demo test faults check lint format type imports twins sync protos contract bench engine clean

@@ -7,6 +7,7 @@ Example:
     client.contacts.upsert(email="elena@acmecorp.com", name="Elena", metadata={"plan": "pro"})
 """
 
+from multimail import words
 from multimail.aio import AsyncClient
 from multimail.client import Client
 from multimail.contacts import Contact, Erasure, Interaction
@@ -30,12 +31,13 @@ from multimail.errors import (
     UnimplementedError,
     Violation,
 )
-from multimail.mail import Attachment, AuthenticationResults, Decision, DeliveryEvent, Email, Recipient, Thread
+from multimail.mail import Attachment, AuthenticationResults, Decision, DeliveryEvent, Email, Recipient
 from multimail.mailboxes import Mailbox
 from multimail.notifications import Notification
 from multimail.oversight import DecisionOutcome, HeldEmail, HeldPerson
 from multimail.paging import AsyncResults, Results
 from multimail.sending import Guard, OutgoingAttachment, SendCheck
+from multimail.threads import Thread
 from multimail.watching import AsyncWatch, Watch
 
 __all__ = [
@@ -81,4 +83,5 @@ __all__ = [
     "UnimplementedError",
     "Violation",
     "Watch",
+    "words",
 ]

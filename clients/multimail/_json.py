@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.struct_pb2 import ListValue, Struct, Value
@@ -13,12 +13,35 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from multimail.errors import InvalidArgumentError, Violation
 
+P = ParamSpec("P")
+M = TypeVar("M")
+
 _MAX_WHOLE = 2**53
+_HALF = "holds half of a surrogate pair, which is no character"
 _MAX_DEPTH = 28  # protobuf refuses what nests much deeper
 
 
 def _refused(path: str, why: str) -> InvalidArgumentError:
     return InvalidArgumentError(f"{path}: {why}", reason="INVALID_FIELD", violations=[Violation(path, why)])
+
+
+def message(kind: Callable[P, M], *args: P.args, **fields: P.kwargs) -> M:
+    """The message of these fields; refuses, by its name, one whose value cannot travel."""
+    try:
+        return kind(*args, **fields)
+    except ValueError:
+        for name, value in fields.items():
+            _check(kind, name, value)
+        raise
+
+
+def _check(kind: Callable[..., Any], name: str, value: object) -> None:
+    try:
+        kind(**{name: value})
+    except UnicodeEncodeError:
+        raise _refused(name, _HALF) from None
+    except ValueError:
+        raise _refused(name, "is a number beyond the range of this field") from None
 
 
 def to_struct(value: Mapping[str, Any], path: str) -> Struct:
@@ -46,6 +69,7 @@ def _struct(value: Mapping[str, Any], path: str, depth: int) -> Struct:
     for key in value:
         if not isinstance(key, str):
             raise _refused(path, f"has the key {key!r}, which is no text")
+        _text(key, path)
     return Struct(fields={key: _value(item, f"{path}.{key}", depth + 1) for key, item in value.items()})
 
 
@@ -55,7 +79,7 @@ def _value(value: Any, path: str, depth: int) -> Value:
     if isinstance(value, bool):
         return Value(bool_value=value)
     if isinstance(value, str):
-        return Value(string_value=value)
+        return Value(string_value=_text(value, path))
     if isinstance(value, int | float):
         return Value(number_value=to_number(value, path))
     if isinstance(value, Mapping):
@@ -66,6 +90,14 @@ def _value(value: Any, path: str, depth: int) -> Value:
         return Value(list_value=ListValue(values=[_value(item, path, depth + 1) for item in value]))
     hint = "; use its isoformat()" if isinstance(value, date) else ""
     raise _refused(path, f"is a {type(value).__name__}, which JSON does not know{hint}")
+
+
+def _text(value: str, path: str) -> str:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise _refused(path, _HALF) from None
+    return value
 
 
 def to_number(value: float, path: str) -> float:
@@ -101,7 +133,10 @@ def to_timestamp(moment: datetime, path: str) -> Timestamp:
     if not isinstance(moment, datetime) or moment.tzinfo is None:
         raise _refused(path, "must be a datetime with a time zone")
     result = Timestamp()
-    result.FromDatetime(moment.astimezone(UTC))
+    try:
+        result.FromDatetime(moment.astimezone(UTC))
+    except OverflowError:
+        raise _refused(path, "is beyond the years 1 to 9999 in UTC") from None
     return result
 
 

@@ -1,70 +1,20 @@
-"""What hangs on the synchronous client: how it calls, and `client.contacts`, `.mailboxes`, `.threads` and so on."""
+"""Made by `make sync` from the asyncio one, so edit that: `client.contacts`, `.mailboxes`, `.threads` and so on."""
 
 from __future__ import annotations
 
-import time
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-import grpc
-
-from multimail import contacts, delivery, mail, mailboxes, notifications
-from multimail._wire import Attempts, Call, Reconnects, closed, endpoint
-from multimail.paging import Page, Results
-from multimail.v1 import contact_service_pb2_grpc, mail_service_pb2_grpc
-from multimail.watching import PATIENCE_S, Watch
+from multimail import contacts, delivery, mailboxes, notifications, threads
+from multimail.watching import PATIENCE_S
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import datetime, timedelta
 
-    from multimail.v1 import mail_service_pb2
-
-T = TypeVar("T")
-
-
-class Caller:
-    """Makes calls over one channel."""
-
-    def __init__(self, api_key: str | None, target: str | None, timeout: float, *, tls: bool | None) -> None:
-        self._endpoint = endpoint(api_key, target, timeout, tls=tls)
-        self._channel = self._endpoint.channel()
-        self._stubs: dict[str, Any] = {
-            "ContactService": contact_service_pb2_grpc.ContactServiceStub(self._channel),
-            "MailService": mail_service_pb2_grpc.MailServiceStub(self._channel),
-        }
-
-    def run(self, call: Call[T]) -> T:
-        """One logical call, tried again where that is safe."""
-        attempts = Attempts(self._endpoint, self._endpoint.timeout, time.monotonic)
-        method = getattr(self._stubs[call.service], call.method)
-        while True:
-            try:
-                reply = method(call.request, timeout=attempts.left, metadata=self._endpoint.metadata)
-            except grpc.RpcError as error:
-                time.sleep(attempts.after(error))
-            except ValueError as error:  # grpc's way to say that the channel is closed
-                raise closed() from error
-            else:
-                return call.convert(reply)
-
-    def results(self, page: Callable[[str, int], Call[Page[T]]], limit: int | None) -> Results[T]:
-        """The results of a list call, page by page."""
-        return Results(lambda token, size: self.run(page(token, size)), limit)
-
-    def watch(self, request: mail_service_pb2.WatchNotificationsRequest, patience: float) -> Watch:
-        """A watch that is ready: it is known where it begins."""
-        method = self._stubs["MailService"].WatchNotifications
-        watch = Watch(
-            lambda again: method(again, metadata=self._endpoint.metadata),
-            request,
-            Reconnects(self._endpoint, patience, time.monotonic),
-        )
-        watch.start()
-        return watch
-
-    def close(self) -> None:
-        """Closes the channel."""
-        self._channel.close()
+    from multimail import words
+    from multimail._caller import Caller
+    from multimail.paging import Results
+    from multimail.watching import Watch
 
 
 class Contacts:
@@ -83,7 +33,19 @@ class Contacts:
         last_contacted: datetime | None = None,
         request_id: str | None = None,
     ) -> contacts.Contact:
-        """Makes a contact; AlreadyExistsError when the address is known, unless `upsert`."""
+        """Makes a contact.
+
+        Args:
+            email: The address, bare: `elena@acmecorp.com`.
+            name: The name, at most 512 characters.
+            metadata: Free JSON, at most 64 KiB, 16 levels, 512 keys and 512 values.
+            upsert: Merge into the contact when the address is known, as `upsert` does.
+            last_contacted: When somebody last wrote to them elsewhere; moves the contact's forward, never back.
+            request_id: Makes the call repeatable across processes; minted when left out.
+
+        Raises:
+            AlreadyExistsError: The address is known, and `upsert` was not asked for.
+        """
         return self._caller.run(contacts.create(email, name, metadata, last_contacted, request_id, upsert=upsert))
 
     def upsert(
@@ -95,11 +57,24 @@ class Contacts:
         last_contacted: datetime | None = None,
         request_id: str | None = None,
     ) -> contacts.Contact:
-        """Makes the contact, or merges into it: objects merge at every depth, None clears a key."""
+        """Makes the contact when its address is new, else merges what is given into it.
+
+        Args:
+            email: The address, bare: `elena@acmecorp.com`.
+            name: The name, at most 512 characters; unchanged when left out.
+            metadata: What to merge (RFC 7396): objects merge at every depth, None clears a key, all else replaces.
+            last_contacted: When somebody last wrote to them elsewhere; moves the contact's forward, never back.
+            request_id: Makes the call repeatable across processes; minted when left out.
+        """
         return self._caller.run(contacts.upsert(email, name, metadata, last_contacted, request_id))
 
     def get(self, *, email: str | None = None, id: str | None = None) -> contacts.Contact:  # noqa: A002
-        """One contact, by address or id."""
+        """One contact; NotFoundError when there is none.
+
+        Args:
+            email: Its address, in any case; this or `id`.
+            id: Its id.
+        """
         return self._caller.run(contacts.get(email, id))
 
     def search(
@@ -115,12 +90,22 @@ class Contacts:
         """Contacts that meet every condition, in order of id.
 
         Args:
-            query: An address, a domain, or words of the name.
+            query: An address, a domain, or words of the name, each matched from its beginning.
             email: The whole address.
             domain: The whole domain.
             name: Words of the name.
-            filters: Typed conditions: `{"metadata.plan": "pro", "last_contacted_before": "2026-03-20"}`.
+            filters: Typed conditions, at most 32: a path in the metadata and what must be there, or operators of
+                `gt gte lt lte ne in exists prefix`; one of the times `last_contacted`, `last_inbound`, `created` and
+                `updated` with `_before` or `_after`; `never_contacted`.
             limit: How many results there may be; iterating walks on without one.
+
+        Example:
+            filters={
+                "metadata.plan": "pro",  # or an array that holds it
+                "metadata.open_tickets": {"gte": 2, "lt": 10},
+                'metadata."a.b"': {"exists": True},  # a key that itself holds a dot
+                "last_contacted_before": "2026-03-20",  # its start in UTC; people never contacted count
+            }
         """
         return self._caller.results(
             lambda token, size: contacts.search(query, email, domain, name, filters, token, size), limit
@@ -143,7 +128,42 @@ class Contacts:
         etag: str = "",
         request_id: str | None = None,
     ) -> contacts.Contact:
-        """Changes a known contact; all parts apply together or not at all. Paths are keys joined by dots."""
+        """Changes a known contact; all parts apply together or not at all.
+
+        Paths are keys joined by dots: `address.city`; a key that holds a dot is quoted: `"a.b".c`. Operators apply in
+        the order of their arguments; two that touch one path are refused.
+
+        Args:
+            email: Its address, in any case; this or `id`.
+            id: Its id.
+            name: The new name; an empty one clears it, None leaves it.
+            metadata: What to merge (RFC 7396): objects merge at every depth, None clears a key, all else replaces.
+            replace_metadata: Make `metadata` the whole new metadata instead.
+            set: Path → value that replaces whatever is there; objects on the way are made.
+            unset: Paths to remove; one that is not there is no error.
+            rename: Old path → new path; the old one must be there, and the new one must not.
+            increment: Path → number to add; a missing one counts as 0.
+            add_to_set: Path → value to append to an array unless an equal one is in it; a missing array is made.
+            remove: Path → value whose every equal is removed from an array.
+            etag: Change only while this is its version.
+            request_id: Makes the call repeatable across processes; minted when left out.
+
+        Raises:
+            NotFoundError: There is no such contact.
+            AbortedError: It has changed since, reason ETAG_MISMATCH.
+
+        Example:
+            client.contacts.update(
+                email="elena@acmecorp.com",
+                metadata={"plan": "pro", "trial": None},
+                set={"address": {"city": "Oslo"}},
+                unset=["draft"],
+                rename={"phone": "phones.work"},
+                increment={"open_tickets": 1},
+                add_to_set={"tags": "vip"},
+                remove={"tags_old": "lead"},
+            )
+        """
         return self._caller.run(
             contacts.update(
                 email, id, name=name, metadata=metadata, replace_metadata=replace_metadata, set=set, unset=unset,
@@ -160,7 +180,16 @@ class Contacts:
         etag: str = "",
         request_id: str | None = None,
     ) -> contacts.Erasure:
-        """Erases a person: gone from every answer at once, their mail scrubbed soon after."""
+        """Erases a person: gone from every answer at once, their mail scrubbed within 24 hours.
+
+        Mail to them that has not left is cancelled. NotFoundError when there is no such contact.
+
+        Args:
+            email: Their address, in any case; this or `id`.
+            id: Their contact's id.
+            etag: Erase only while this is its version; else AbortedError.
+            request_id: Makes the call repeatable across processes; minted when left out.
+        """
         return self._caller.run(contacts.delete(email, id, etag, request_id))
 
     def interactions(
@@ -170,7 +199,13 @@ class Contacts:
         id: str | None = None,  # noqa: A002
         limit: int | None = None,
     ) -> Results[contacts.Interaction]:
-        """The contact's log, newest first."""
+        """A contact's log, newest first; NotFoundError when there is no such contact.
+
+        Args:
+            email: Its address, in any case; this or `id`.
+            id: Its id.
+            limit: How many results there may be; iterating walks on without one.
+        """
         return self._caller.results(lambda token, size: contacts.interactions(email, id, token, size), limit)
 
 
@@ -185,11 +220,11 @@ class Mailboxes:
         *,
         email: str,
         display_name: str = "",
-        oversight_mode: str | None = None,
+        oversight_mode: words.OversightMode | None = None,
         hold_first_contact: bool | None = None,
         allow_list: Sequence[str] = (),
         approval_ttl: timedelta | None = None,
-        in_doubt_policy: str | None = None,
+        in_doubt_policy: words.InDoubtPolicy | None = None,
         request_id: str | None = None,
     ) -> mailboxes.Mailbox:
         """Makes a mailbox; AlreadyExistsError when its address is taken.
@@ -199,9 +234,10 @@ class Mailboxes:
             display_name: The name shown in From.
             oversight_mode: `monitored` when left out; a looser one needs the scope oversight.
             hold_first_contact: Hold the first mail to every person for approval, whatever the mode.
-            allow_list: Addresses and domains to which mail goes without approval.
-            approval_ttl: How long held mail waits for a person: a minute to 30 days.
-            in_doubt_policy: `retry` or `hold` mail of which nobody can tell whether it was handed over.
+            allow_list: Addresses and domains to which mail goes without approval, at most 1000; needs oversight.
+            approval_ttl: How long held mail waits for a person: a minute to 30 days; 24 hours when left out.
+            in_doubt_policy: What becomes of mail of which nobody can tell whether it was handed over; `retry` when left
+                out.
             request_id: Makes the call repeatable across processes; minted when left out.
         """
         return self._caller.run(
@@ -212,11 +248,19 @@ class Mailboxes:
         )  # fmt: skip
 
     def get(self, mailbox: str) -> mailboxes.Mailbox:
-        """One mailbox."""
+        """One mailbox; NotFoundError when there is none.
+
+        Args:
+            mailbox: Its address, or its id, by which a deleted one is found too.
+        """
         return self._caller.run(mailboxes.get(mailbox))
 
     def list(self, *, limit: int | None = None) -> Results[mailboxes.Mailbox]:
-        """The mailboxes that are not deleted."""
+        """The mailboxes that are not deleted, in order of id.
+
+        Args:
+            limit: How many results there may be; iterating walks on without one.
+        """
         return self._caller.results(mailboxes.list_all, limit)
 
     def update(
@@ -224,15 +268,27 @@ class Mailboxes:
         mailbox: str,
         *,
         display_name: str | None = None,
-        oversight_mode: str | None = None,
+        oversight_mode: words.OversightMode | None = None,
         hold_first_contact: bool | None = None,
         allow_list: Sequence[str] | None = None,
         approval_ttl: timedelta | None = None,
-        in_doubt_policy: str | None = None,
+        in_doubt_policy: words.InDoubtPolicy | None = None,
         etag: str = "",
         request_id: str | None = None,
     ) -> mailboxes.Mailbox:
-        """Changes what is given, and leaves the rest; an `allow_list` is the whole new one."""
+        """Changes what is given, and leaves the rest. What makes people watch less needs the scope oversight.
+
+        Args:
+            mailbox: Its address or id.
+            display_name: The name shown in From; an empty one clears it.
+            oversight_mode: The new mode.
+            hold_first_contact: Whether to hold the first mail to every person for approval, whatever the mode.
+            allow_list: The whole new list of addresses and domains to which mail goes without approval, at most 1000.
+            approval_ttl: How long held mail waits for a person: a minute to 30 days.
+            in_doubt_policy: What becomes of mail of which nobody can tell whether it was handed over.
+            etag: Change only while this is its version; else AbortedError.
+            request_id: Makes the call repeatable across processes; minted when left out.
+        """
         return self._caller.run(
             mailboxes.update(
                 mailbox, display_name, oversight_mode, allow_list, approval_ttl, in_doubt_policy, etag, request_id,
@@ -241,7 +297,13 @@ class Mailboxes:
         )  # fmt: skip
 
     def delete(self, mailbox: str, *, etag: str = "", request_id: str | None = None) -> mailboxes.Mailbox:
-        """Deletes a mailbox; its log entries stay."""
+        """Deletes a mailbox: its address is free again, mail that waits does not go, log entries stay.
+
+        Args:
+            mailbox: Its address or id.
+            etag: Delete only while this is its version; else AbortedError.
+            request_id: Makes the call repeatable across processes; minted when left out.
+        """
         return self._caller.run(mailboxes.delete(mailbox, etag, request_id))
 
 
@@ -251,9 +313,13 @@ class Threads:
     def __init__(self, caller: Caller) -> None:
         self._caller = caller
 
-    def get(self, thread_id: str) -> mail.Thread:
-        """One conversation with its newest mails."""
-        return self._caller.run(mail.get_thread(thread_id))
+    def get(self, thread_id: str) -> threads.Thread:
+        """One conversation with its newest mails; NotFoundError when there is none.
+
+        Args:
+            thread_id: Its id, such as the `thread_id` of a mail.
+        """
+        return self._caller.run(threads.get(thread_id))
 
     def list(
         self,
@@ -263,7 +329,7 @@ class Threads:
         awaiting_reply_before: datetime | None = None,
         unanswered: bool = False,
         limit: int | None = None,
-    ) -> Results[mail.Thread]:
+    ) -> Results[threads.Thread]:
         """Conversations in order of id; all conditions given must hold.
 
         Args:
@@ -274,7 +340,7 @@ class Threads:
             limit: How many results there may be; iterating walks on without one.
         """
         return self._caller.results(
-            lambda token, size: mail.list_threads(
+            lambda token, size: threads.list_all(
                 mailbox, contact, awaiting_reply_before, token, size, unanswered=unanswered
             ),
             limit,
@@ -291,11 +357,21 @@ class Notifications:
         self,
         *,
         after_seq: int = 0,
-        types: str | Sequence[str] = (),
+        types: words.NotificationType | Sequence[words.NotificationType] = (),
         mailbox: str | None = None,
         limit: int | None = None,
     ) -> Results[notifications.Notification]:
-        """What happened, oldest first, numbered higher than `after_seq`; by type and mailbox where given."""
+        """What happened, oldest first; kept for 30 days.
+
+        Args:
+            after_seq: Only those numbered higher.
+            types: Only this type, or these.
+            mailbox: Only what is about this mailbox; by address or id.
+            limit: How many results there may be; iterating walks on without one.
+
+        Raises:
+            FailedPreconditionError: What came after `after_seq` is no longer kept, reason POSITION_TOO_OLD.
+        """
         return self._caller.results(
             lambda token, size: notifications.list_all(after_seq, types, mailbox, token, size), limit
         )
@@ -305,7 +381,7 @@ class Notifications:
         *,
         after_seq: int = 0,
         only_new: bool = False,
-        types: str | Sequence[str] = (),
+        types: words.NotificationType | Sequence[words.NotificationType] = (),
         mailbox: str | None = None,
         patience: float = PATIENCE_S,
     ) -> Watch:
@@ -313,18 +389,20 @@ class Notifications:
 
         Args:
             after_seq: Begin behind this number, such as the `seq` of an earlier watch; 0 for the oldest kept.
-            only_new: Begin with what happens once this call has returned, instead.
-            types: Only these types, such as `email_held`.
-            mailbox: Only what is about this mailbox; by address or id.
+            only_new: Begin with what happens once this call has returned; not beside `after_seq`.
+            types: Only this type, or these.
+            mailbox: Only what is about this mailbox, deleted meanwhile or not; by id, or by the address it has now.
             patience: Seconds for which a service that cannot be reached is waited for before UnavailableError.
 
         Raises:
+            NotFoundError: No mailbox has this address.
             FailedPreconditionError: What came after `after_seq` is no longer kept, reason POSITION_TOO_OLD; the first
                 step of the iteration says so.
 
         Example:
-            for notification in client.notifications.watch(types=["email_held"], only_new=True):
-                print(notification.email_id)
+            with client.notifications.watch(types="email_held", only_new=True) as watch:
+                for notification in watch:
+                    print(notification.email_id)
         """
         request = notifications.watch(after_seq, types, mailbox, only_new=only_new)
         return self._caller.watch(request, patience)
@@ -337,13 +415,28 @@ class Suppressions:
         self._caller = caller
 
     def list(self, *, address: str = "", limit: int | None = None) -> Results[delivery.Suppression]:
-        """The suppressed addresses, or the one asked for if it is suppressed."""
+        """The suppressed addresses, in no order that means anything.
+
+        Args:
+            address: Only this one, if it is suppressed.
+            limit: How many results there may be; iterating walks on without one.
+        """
         return self._caller.results(lambda token, size: delivery.list_suppressions(address, token, size), limit)
 
     def add(self, address: str, *, request_id: str | None = None) -> delivery.Suppression:
-        """Suppresses an address: sends to it are refused."""
+        """Suppresses an address: sends to it are refused.
+
+        Args:
+            address: The address, bare.
+            request_id: Makes the call repeatable across processes; minted when left out.
+        """
         return self._caller.run(delivery.add_suppression(address, request_id))
 
     def remove(self, address: str, *, request_id: str | None = None) -> delivery.Suppression:
-        """Lifts a suppression, whatever its reason; NotFoundError when there is none."""
+        """Lifts a suppression, whatever its reason; NotFoundError when there is none.
+
+        Args:
+            address: The address.
+            request_id: Makes the call repeatable across processes; minted when left out.
+        """
         return self._caller.run(delivery.remove_suppression(address, request_id))

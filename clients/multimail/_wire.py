@@ -6,14 +6,15 @@ import os
 import random
 import uuid
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import grpc
 
-from multimail.errors import CancelledError, MultimailError, UnauthenticatedError, error_from
+from multimail.errors import CancelledError, InvalidArgumentError, MultimailError, UnauthenticatedError, error_from
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from google.protobuf.message import Message
 
@@ -24,13 +25,15 @@ DEFAULT_TIMEOUT_S = 30.0
 MAX_ATTEMPTS = 4
 _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 2.0
-# A stream that lived so long was connected, for no attempt to connect takes that long.
-_CONNECTED_S = 60.0
+# What the service sends at once with every stream it accepts, long before there may be anything to tell.
+_ACCEPTED = "x-request-id"
 _OPTIONS = [
     ("grpc.max_receive_message_length", 32 << 20),
     ("grpc.max_send_message_length", 16 << 20),
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.ping_timeout_ms", 10_000),  # grpc waits for the longer of the two
+    ("grpc.http2.max_pings_without_data", 0),  # else a quiet watch stops looking
     ("grpc.max_reconnect_backoff_ms", 5_000),  # else a service that was away for long is looked for every two minutes
     ("grpc.enable_retries", 0),  # tried again here, where the whole call's deadline is known
 ]
@@ -58,9 +61,16 @@ def minted(request_id: str | None) -> str:
     return request_id or str(uuid.uuid4())
 
 
-def closed() -> CancelledError:
-    """The error of a client that is used after it was closed."""
-    return CancelledError("The client is closed.", reason="CLOSED", hint="Make a new one.")
+def closed(request: Message) -> CancelledError:
+    """The error of a request to a client that was closed."""
+    return CancelledError(
+        "The client is closed.", reason="CLOSED", hint="Make a new one.", request_id=request_id_of(request)
+    )
+
+
+def request_id_of(request: Message) -> str:
+    """What makes a request repeatable; empty for reads."""
+    return getattr(request, "request_id", "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,33 +82,47 @@ class Endpoint:
         api_key: The key.
         timeout: Seconds for a whole logical call.
         tls: Whether the connection is encrypted.
+        ca: The certificates in PEM that are trusted to vouch for the service; None for those of the system.
     """
 
     target: str
     api_key: str
     timeout: float
     tls: bool
+    ca: bytes | None = None
 
     @property
     def metadata(self) -> tuple[tuple[str, str], ...]:
         """What every call carries."""
         return (("authorization", f"Bearer {self.api_key}"),)
 
+    @property
+    def unreached(self) -> str:
+        """What to do when nobody answers."""
+        if self.tls:
+            return (
+                f"Is the service running at {self.target}, with a certificate that is trusted here? "
+                "Give its own, or that of its authority, with ca= or MULTIMAIL_TLS_CA."
+            )
+        return f"Is the service running at {self.target}? Start it with: make run."
+
     def channel(self) -> grpc.Channel:
         """A synchronous channel; it connects with its first call."""
         if self.tls:
-            return grpc.secure_channel(self.target, grpc.ssl_channel_credentials(), options=_OPTIONS)
+            return grpc.secure_channel(self.target, grpc.ssl_channel_credentials(self.ca), options=_OPTIONS)
         return grpc.insecure_channel(self.target, options=_OPTIONS)
 
     def aio_channel(self) -> grpc.aio.Channel:
         """The same for asyncio."""
         if self.tls:
-            return grpc.aio.secure_channel(self.target, grpc.ssl_channel_credentials(), options=_OPTIONS)
+            return grpc.aio.secure_channel(self.target, grpc.ssl_channel_credentials(self.ca), options=_OPTIONS)
         return grpc.aio.insecure_channel(self.target, options=_OPTIONS)
 
 
-def endpoint(api_key: str | None, target: str | None, timeout: float, *, tls: bool | None) -> Endpoint:
-    """The endpoint of these arguments, MULTIMAIL_API_KEY and MULTIMAIL_TARGET.
+def endpoint(
+    api_key: str | None, target: str | None, timeout: float, *, tls: bool | None, ca: str | Path | bytes | None
+) -> Endpoint:
+    """The endpoint of these arguments, MULTIMAIL_API_KEY, MULTIMAIL_TARGET and MULTIMAIL_TLS_CA.
 
     Plaintext is used by itself only towards this machine: elsewhere the key would travel in the clear.
     """
@@ -115,22 +139,36 @@ def endpoint(api_key: str | None, target: str | None, timeout: float, *, tls: bo
         raise UnauthenticatedError("The API key holds characters no key has.", reason="KEY_INVALID")
     host = where.rpartition(":")[0].strip("[]") or where
     local = host in {"localhost", "::1"} or host.startswith("127.")
-    return Endpoint(where, key, timeout, not local if tls is None else tls)
+    trusted = _certificates(ca or os.environ.get("MULTIMAIL_TLS_CA") or None)
+    return Endpoint(where, key, timeout, trusted is not None or not local if tls is None else tls, trusted)
+
+
+def _certificates(given: str | Path | bytes | None) -> bytes | None:
+    """The certificates in PEM of a file, or as given."""
+    if given is None or isinstance(given, bytes):
+        return given
+    try:
+        return Path(given).read_bytes()
+    except OSError as error:
+        raise InvalidArgumentError(
+            f"ca: the file {given} cannot be read ({error.strerror}).", reason="INVALID_FIELD"
+        ) from None
 
 
 class Attempts:
     """The attempts of one logical call: how long each may take, and whether and when there is another.
 
     Args:
-        where: The endpoint.
-        timeout: Seconds for all of them together.
+        where: The endpoint, and how many seconds all of them may take together.
+        request: What is asked.
         clock: Seconds that only grow.
     """
 
-    def __init__(self, where: Endpoint, timeout: float, clock: Callable[[], float]) -> None:
+    def __init__(self, where: Endpoint, request: Message, clock: Callable[[], float]) -> None:
         self._where = where
+        self._request_id = request_id_of(request)
         self._clock = clock
-        self._ends = clock() + timeout
+        self._ends = clock() + where.timeout
         self._number = 1
 
     @property
@@ -144,7 +182,7 @@ class Attempts:
         Only what the service says it has not done (UNAVAILABLE), or asks to be sent later, is tried again; a change
         carries the same request_id each time, so it happens once all the same.
         """
-        failure = _failure(error, self._where.target)
+        failure = _failure(error, self._where, self._request_id)
         code = error.code()
         again = code is grpc.StatusCode.UNAVAILABLE or (
             code is grpc.StatusCode.RESOURCE_EXHAUSTED and failure.retry_after is not None
@@ -171,12 +209,12 @@ class Reconnects:
         self._patience = patience
         self._clock = clock
         self._number = 0
-        self._began = clock()
         self._since: float | None = None  # since when every try failed
 
-    def begins(self) -> None:
-        """A stream is opened."""
-        self._began = self._clock()
+    def opened(self, metadata: Iterable[tuple[str, str | bytes]] | None) -> None:
+        """A stream was opened; its initial metadata tells whether the service accepted it."""
+        if any(key == _ACCEPTED for key, _ in metadata or ()):
+            self.heard()
 
     def heard(self) -> None:
         """The service answered: it is there."""
@@ -189,14 +227,14 @@ class Reconnects:
             error: What ended the stream; None when the service just ended it.
         """
         now = self._clock()
-        if self._since is None or now - self._began >= _CONNECTED_S:
+        if self._since is None:
             self._since, self._number = now, 0
         self._number += 1
         longest = min(_FIRST_PAUSE_S * 2 ** min(self._number, 10), _LONGEST_PAUSE_S)
         pause = random.uniform(_FIRST_PAUSE_S, longest)  # noqa: S311  spreads load, no secret
         if error is None:
             return pause
-        failure = _failure(error, self._where.target)
+        failure = _failure(error, self._where)
         # CANCELLED is how some servers and proxies end streams; what the caller cancels never comes here.
         broken = error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
         if not broken and (error.code() is not grpc.StatusCode.RESOURCE_EXHAUSTED or failure.retry_after is None):
@@ -207,5 +245,5 @@ class Reconnects:
         return pause
 
 
-def _failure(error: Any, target: str) -> MultimailError:
-    return error_from(error.code(), error.details() or "", error.trailing_metadata() or (), target)
+def _failure(error: Any, where: Endpoint, request_id: str = "") -> MultimailError:
+    return error_from(error.code(), error.details() or "", error.trailing_metadata() or (), where.unreached, request_id)

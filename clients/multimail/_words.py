@@ -8,8 +8,8 @@ from multimail.errors import InvalidArgumentError, Refusal
 from multimail.v1 import error_reason_pb2
 
 
-def word(enum: Any, value: int) -> str:
-    """An enum value as its plain word: `OVERSIGHT_MODE_MONITORED` is `monitored`.
+def word(enum: Any, value: int) -> Any:
+    """An enum value as its plain word, see multimail.words: `OVERSIGHT_MODE_MONITORED` is `monitored`.
 
     A value that only a newer service knows is `unknown_` and its number.
     """
@@ -19,7 +19,7 @@ def word(enum: Any, value: int) -> str:
     return name.removeprefix(_prefix(enum)).lower()
 
 
-def told(enum: Any, value: int) -> str:
+def told(enum: Any, value: int) -> Any:
     """The same where a value may be left out: empty then."""
     return word(enum, value) if value else ""
 

@@ -1,35 +1,42 @@
-"""The synchronous client; safe to share between threads."""
+"""The synchronous client; made from aio.py by `make sync`, so edit that."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Self
 
 from multimail import delivery, mail, oversight, sending
-from multimail._sync import Caller, Contacts, Mailboxes, Notifications, Suppressions, Threads
-from multimail._wire import DEFAULT_TIMEOUT_S
+from multimail._caller import Caller
+from multimail._sync import Contacts, Mailboxes, Notifications, Suppressions, Threads
+from multimail._wire import DEFAULT_TIMEOUT_S, endpoint
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
+    from pathlib import Path
 
+    from multimail import words
     from multimail.paging import Results
 
 
 class Client:
-    """Multimail, synchronously.
+    """Multimail. One client serves any number of threads.
 
     Args:
         api_key: The key, `mm_live_…`; MULTIMAIL_API_KEY when left out.
         target: `host:port`; MULTIMAIL_TARGET when left out, else 127.0.0.1:50051.
         timeout: Seconds for a whole call, tries included.
-        tls: Encrypt the connection; by default to every host but this machine.
+        tls: Encrypt the connection; by default to every host but this machine, and wherever there is a `ca`.
+        ca: Certificates to trust instead of the system's, in PEM, as a path or bytes: a self-signed service's own, or
+            its authority's; the path in MULTIMAIL_TLS_CA when left out.
 
     Raises:
         UnauthenticatedError: There is no key.
+        InvalidArgumentError: The file of `ca` cannot be read.
 
     Example:
         with multimail.Client() as client:
-            for contact in client.contacts.search(domain="acmecorp.com", filters={"metadata.plan": "pro"}):
+            found = client.contacts.search(domain="acmecorp.com", filters={"metadata.plan": "pro"})
+            for contact in found:
                 print(contact.email, contact.last_contacted)
     """
 
@@ -40,8 +47,9 @@ class Client:
         *,
         timeout: float = DEFAULT_TIMEOUT_S,
         tls: bool | None = None,
+        ca: str | Path | bytes | None = None,
     ) -> None:
-        self._caller = Caller(api_key, target, timeout, tls=tls)
+        self._caller = Caller(endpoint(api_key, target, timeout, tls=tls, ca=ca))
         self.contacts = Contacts(self._caller)
         self.mailboxes = Mailboxes(self._caller)
         self.threads = Threads(self._caller)
@@ -55,7 +63,7 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Closes the connection."""
+        """Closes the connection; calls and watches under way end with CancelledError."""
         self._caller.close()
 
     def send_email(
@@ -65,7 +73,7 @@ class Client:
         to: str | Sequence[str],
         subject: str = "",
         body: str = "",
-        oversight_mode: str | None = None,
+        oversight_mode: words.OversightMode | None = None,
         cc: str | Sequence[str] = (),
         bcc: str | Sequence[str] = (),
         reply_to: str | Sequence[str] = (),
@@ -82,20 +90,20 @@ class Client:
 
         Args:
             from_mailbox: The mailbox, by address or id.
-            to: One address, or several.
-            subject: The subject.
-            body: The text.
-            oversight_mode: A stricter mode for this mail, such as `gated_send`; the mailbox's own when left out.
+            to: One bare address, or several; with cc and bcc at most 50.
+            subject: The subject, at most 998 characters.
+            body: The text, at most 256 KiB.
+            oversight_mode: A mode for this mail; the stricter of it and the mailbox's holds.
             cc: Further recipients, shown to all.
             bcc: Further recipients, shown to nobody.
-            reply_to: Where answers shall go instead of the mailbox.
-            html_body: HTML beside, or instead of, the text; what could harm a reader is taken out.
-            markdown_body: Markdown instead of text and HTML.
-            attachments: Files, 10 MiB in all.
-            send_time: When to send it; at once when left out.
+            reply_to: Where answers shall go instead of the mailbox, at most 10 addresses.
+            html_body: HTML beside, or instead of, the text, at most 256 KiB; what could harm a reader is taken out.
+            markdown_body: Markdown instead of text and HTML, at most 256 KiB.
+            attachments: Files, 10 MiB in all, at most 100.
+            send_time: When to send it, at most 366 days ahead; at once when left out.
             guard: What must be true of the recipient; needs exactly one `to`.
-            list_unsubscribe: Let recipients unsubscribe by mail.
-            validate_only: Only say what would happen; the mail returned has no id.
+            list_unsubscribe: Let recipients unsubscribe by mail; the domain must deliver `box+anything@` to us.
+            validate_only: Only say what would happen; nothing is sent or recorded, and the mail returned has no id.
             request_id: Makes the call repeatable across processes; minted when left out.
 
         Raises:
@@ -118,7 +126,7 @@ class Client:
         *,
         body: str = "",
         subject: str | None = None,
-        oversight_mode: str | None = None,
+        oversight_mode: words.OversightMode | None = None,
         html_body: str = "",
         markdown_body: str = "",
         attachments: Sequence[sending.OutgoingAttachment] = (),
@@ -127,7 +135,26 @@ class Client:
         validate_only: bool = False,
         request_id: str | None = None,
     ) -> mail.Email:
-        """Answers a mail in its thread, from the mailbox it went through; with `reply_all` everybody in To and Cc."""
+        """Answers a mail in its thread, from the mailbox it went through: to its author, or again to its recipients.
+
+        Args:
+            email_id: The mail to answer.
+            body: The text, at most 256 KiB.
+            subject: The subject; that of the answered mail with `Re: ` before it when left out.
+            oversight_mode: A mode for this mail; the stricter of it and the mailbox's holds.
+            html_body: HTML beside, or instead of, the text, at most 256 KiB; what could harm a reader is taken out.
+            markdown_body: Markdown instead of text and HTML, at most 256 KiB.
+            attachments: Files, 10 MiB in all, at most 100.
+            send_time: When to send it, at most 366 days ahead; at once when left out.
+            reply_all: Answer everybody in To and Cc as well.
+            validate_only: Only say what would happen; nothing is sent or recorded, and the mail returned has no id.
+            request_id: Makes the call repeatable across processes; minted when left out.
+
+        Raises:
+            NotFoundError: There is no such mail.
+            FailedPreconditionError: The mode forbids it, an address is suppressed, or the mail has no author.
+            ResourceExhaustedError: The conversation goes faster than people write; see `retry_after`.
+        """
         return self._caller.run(
             sending.reply(
                 email_id, body=body, subject=subject, oversight_mode=oversight_mode, html_body=html_body,
@@ -137,7 +164,15 @@ class Client:
         )  # fmt: skip
 
     def cancel_email(self, email_id: str, *, request_id: str | None = None) -> mail.Email:
-        """Stops a mail that has not left; FailedPreconditionError when it is too late."""
+        """Stops a mail that has not left; recipients who have it already keep it.
+
+        Args:
+            email_id: The mail.
+            request_id: Makes the call repeatable across processes; minted when left out.
+
+        Raises:
+            FailedPreconditionError: It is too late, reason STATE_FORBIDS.
+        """
         return self._caller.run(sending.cancel(email_id, request_id))
 
     def update_email(
@@ -151,9 +186,19 @@ class Client:
         content_sha256: str = "",
         request_id: str | None = None,
     ) -> mail.Email:
-        """Changes a held or scheduled mail, whose approval is void by that; a body replaces text and HTML together.
+        """Changes what is given of a held or scheduled mail. An approval of what it was before is void.
 
-        With `content_sha256` only while that is still its content; else FailedPreconditionError, CONTENT_CHANGED.
+        Args:
+            email_id: The mail.
+            subject: The new subject.
+            body: The new text. This and the next two replace text and HTML together.
+            html_body: The new HTML.
+            markdown_body: The new Markdown, instead of text and HTML.
+            content_sha256: Change it only while this is still its content.
+            request_id: Makes the call repeatable across processes; minted when left out.
+
+        Raises:
+            FailedPreconditionError: It is neither held nor scheduled (STATE_FORBIDS), or changed (CONTENT_CHANGED).
         """
         return self._caller.run(
             sending.update(
@@ -168,13 +213,25 @@ class Client:
         from_mailbox: str,
         to: str | Sequence[str],
         guard: sending.Guard | None = None,
-        oversight_mode: str | None = None,
+        oversight_mode: words.OversightMode | None = None,
     ) -> list[sending.SendCheck]:
-        """Whether a mail to each of up to 1000 addresses would be accepted now, in their order; sends nothing."""
+        """Whether a mail to each address would be accepted now, in their order. Nothing is sent or reserved.
+
+        Args:
+            from_mailbox: The mailbox the mails would leave from, by address or id.
+            to: One address, or up to 1000.
+            guard: The guard of the mails.
+            oversight_mode: The mode of the mails; the mailbox's own when left out.
+        """
         return self._caller.run(sending.check(from_mailbox, to, guard, oversight_mode))
 
     def list_held_emails(self, *, mailbox: str | None = None, limit: int | None = None) -> Results[oversight.HeldEmail]:
-        """Mail that waits for a person, oldest first: its content, its people, and what was last written."""
+        """Mail that waits for a person, oldest first: its content, its people, and what was last written.
+
+        Args:
+            mailbox: Only mail of this mailbox; by address or id.
+            limit: How many results there may be; iterating walks on without one.
+        """
         return self._caller.results(lambda token, size: oversight.list_held(mailbox, token, size), limit)
 
     def approve_emails(
@@ -187,8 +244,8 @@ class Client:
         """Lets held mails go, each for exactly the content that was read; one outcome for each, in their order.
 
         Args:
-            emails: Held mails as they were read, or pairs of id and `content_sha256`.
-            reason: Why; kept with each mail.
+            emails: Held mails as they were read, or pairs of id and `content_sha256`; at most 500.
+            reason: Why, at most 1000 characters; kept with each mail.
             request_id: Makes the call repeatable across processes; minted when left out.
         """
         return self._caller.run(oversight.approve(emails, reason, request_id))
@@ -200,11 +257,28 @@ class Client:
         reason: str,
         request_id: str | None = None,
     ) -> list[oversight.DecisionOutcome]:
-        """Ends held mails for good: they never go out, or are never shown. As approve_emails."""
+        """Ends held mails for good: they never go out, or are never shown. One outcome for each, in their order.
+
+        Args:
+            emails: Held mails as they were read, or pairs of id and `content_sha256`; at most 500.
+            reason: Why, at most 1000 characters; kept with each mail and shown to the agent.
+            request_id: Makes the call repeatable across processes; minted when left out.
+        """
         return self._caller.run(oversight.reject(emails, reason, request_id))
 
-    def resolve_email(self, email_id: str, resolution: str, *, request_id: str | None = None) -> mail.Email:
-        """Ends the doubt about an in_doubt mail: it was `sent`, it `failed`, or `send_again`."""
+    def resolve_email(
+        self, email_id: str, resolution: words.Resolution, *, request_id: str | None = None
+    ) -> mail.Email:
+        """Ends the doubt about an in_doubt mail, for all its recipients in doubt.
+
+        Args:
+            email_id: The mail.
+            resolution: How the doubt ends.
+            request_id: Makes the call repeatable across processes; minted when left out.
+
+        Raises:
+            FailedPreconditionError: It is not in doubt, or nobody is left to send it to again; reason STATE_FORBIDS.
+        """
         return self._caller.run(oversight.resolve(email_id, resolution, request_id))
 
     def ingest_email(
@@ -220,7 +294,7 @@ class Client:
 
         Args:
             mailbox: The mailbox it is for, by address or id.
-            raw: Headers, an empty line, the body.
+            raw: Headers, an empty line, the body (RFC 5322), at most 14 MiB.
             envelope_from: The envelope's sender; empty for bounces.
             envelope_to: The envelope's recipient where it is not the mailbox's own address: `box+…@domain`.
             request_id: Makes the call repeatable across processes; minted when left out.
@@ -229,7 +303,7 @@ class Client:
 
     def ingest_event(
         self,
-        type: str,
+        type: words.DeliveryEventType,
         *,
         email_id: str | None = None,
         message_id: str | None = None,
@@ -242,13 +316,13 @@ class Client:
         """Takes in a report about a mail's delivery; told twice or in another order, the result is the same.
 
         Args:
-            type: `delivered`, `bounced`, `complained` or `opened`.
+            type: What happened.
             email_id: The mail; this or `message_id`.
             message_id: The mail by its Message-ID.
             address: The recipient; may be left out when the mail has only one.
             time: When it happened; now when left out.
             permanent: Whether a bounce is for good, which suppresses the address.
-            detail: What was said.
+            detail: What was said; at most 500 characters are kept.
             request_id: Makes the call repeatable across processes; minted when left out.
         """
         return self._caller.run(
@@ -256,11 +330,20 @@ class Client:
         )
 
     def get_email(self, email_id: str) -> mail.Email:
-        """One mail with its bodies; the first read of an inbound one is recorded."""
+        """One mail with its bodies; the first read of an inbound one is recorded. NotFoundError when there is none.
+
+        Args:
+            email_id: The mail.
+        """
         return self._caller.run(mail.get_email(email_id))
 
     def get_attachment(self, email_id: str, index: int = 0) -> mail.Attachment:
-        """One file of a mail with its content, counted from 0; nobody has looked at it for harm."""
+        """One file of a mail with its content; nobody has looked at it for harm.
+
+        Args:
+            email_id: The mail.
+            index: Which of its `attachments`, from 0.
+        """
         return self._caller.run(mail.get_attachment(email_id, index))
 
     def list_emails(
@@ -268,13 +351,23 @@ class Client:
         *,
         mailbox: str | None = None,
         contact: str | None = None,
-        direction: str | None = None,
-        states: str | Sequence[str] = (),
+        direction: words.Direction | None = None,
+        states: words.EmailState | Sequence[words.EmailState] = (),
         thread_id: str = "",
         unread: bool = False,
         limit: int | None = None,
     ) -> Results[mail.Email]:
-        """Mails, newest first, without bodies; mailbox and contact by address or id."""
+        """Mails, newest first, without bodies; all conditions given must hold.
+
+        Args:
+            mailbox: Only mails of this mailbox; by address or id.
+            contact: Only mails to or from this contact; by address or id.
+            direction: Only mails that went this way.
+            states: Only mails in this state, or one of these.
+            thread_id: Only mails of this thread.
+            unread: Only inbound mails that no agent has read yet.
+            limit: How many results there may be; iterating walks on without one.
+        """
         return self._caller.results(
             lambda token, size: mail.list_emails(
                 mailbox, contact, direction, states, thread_id, token, size, unread=unread
@@ -292,6 +385,10 @@ class Client:
     ) -> Results[mail.Email]:
         """Mail that arrived and was not read, newest first, without bodies; read one with get_email.
 
-        With `unread=False` all mail that arrived.
+        Args:
+            mailbox: Only mail of this mailbox; by address or id.
+            contact: Only mail from this contact; by address or id.
+            unread: False for all mail that arrived.
+            limit: How many results there may be; iterating walks on without one.
         """
         return self.list_emails(mailbox=mailbox, contact=contact, direction="inbound", unread=unread, limit=limit)

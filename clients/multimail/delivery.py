@@ -17,15 +17,24 @@ from multimail.v1 import mail_service_pb2 as pb
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from multimail import words
+
 _SERVICE = "MailService"
 
 
 @dataclass(frozen=True, slots=True)
 class Suppression:
-    """An address no mailbox writes to; `reason` is `manual`, `unsubscribed`, `bounced` or `complained`."""
+    """An address that no mailbox of the account writes to.
+
+    Attributes:
+        address: The address as it was given; empty once the person was erased, who stays suppressed.
+        reason: Why; the gravest reason where there were several.
+        email_id: The mail it came of; empty when none.
+        create_time: When it was first suppressed, in UTC.
+    """
 
     address: str
-    reason: str
+    reason: words.SuppressionReason
     email_id: str
     create_time: datetime | None
 
@@ -57,7 +66,8 @@ def ingest_event(
     permanent: bool,
 ) -> Call[Email]:
     """IngestEvent."""
-    request = pb.IngestEventRequest(
+    request = _json.message(
+        pb.IngestEventRequest,
         **_email(email_id, message_id),
         address=address,
         type=choice(mail_pb2.DeliveryEventType, event, "type"),
@@ -74,18 +84,18 @@ def list_suppressions(address: str, token: str, size: int) -> Call[Page[Suppress
     return Call(
         _SERVICE,
         "ListSuppressions",
-        pb.ListSuppressionsRequest(address=address, page_token=token, page_size=size),
+        _json.message(pb.ListSuppressionsRequest, address=address, page_token=token, page_size=size),
         lambda reply: Page([_suppression(each) for each in reply.suppressions], reply.next_page_token),
     )
 
 
 def add_suppression(address: str, request_id: str | None) -> Call[Suppression]:
     """AddSuppression."""
-    request = pb.AddSuppressionRequest(address=address, request_id=minted(request_id))
+    request = _json.message(pb.AddSuppressionRequest, address=address, request_id=minted(request_id))
     return Call(_SERVICE, "AddSuppression", request, _suppression)
 
 
 def remove_suppression(address: str, request_id: str | None) -> Call[Suppression]:
     """RemoveSuppression."""
-    request = pb.RemoveSuppressionRequest(address=address, request_id=minted(request_id))
+    request = _json.message(pb.RemoveSuppressionRequest, address=address, request_id=minted(request_id))
     return Call(_SERVICE, "RemoveSuppression", request, lambda reply: _suppression(reply.suppression))

@@ -15,7 +15,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """One bad field: its path, and what is wrong with it."""
+    """One bad field.
+
+    Attributes:
+        field: Its path, `metadata.plan`.
+        description: What is wrong with it.
+    """
 
     field: str
     description: str
@@ -46,7 +51,9 @@ class MultimailError(Exception):
         metadata: Facts that go with the reason, such as `contact_id`.
         violations: The bad fields of an InvalidArgumentError.
         retry_after: Seconds after which to come back; None when the service did not say.
-        request_id: Under which the service's log knows the call.
+        request_id: What makes the failed call repeatable, also where the client minted it: the same call with
+            `request_id=error.request_id` happens once, however often it is made. Empty for reads.
+        log_id: Under which the service's log knows the call; empty when the service did not answer.
     """
 
     def __init__(
@@ -59,6 +66,7 @@ class MultimailError(Exception):
         violations: Iterable[Violation] = (),
         retry_after: float | None = None,
         request_id: str = "",
+        log_id: str = "",
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -68,10 +76,11 @@ class MultimailError(Exception):
         self.violations = list(violations)
         self.retry_after = retry_after
         self.request_id = request_id
+        self.log_id = log_id
 
     def __str__(self) -> str:
         """The message; where it is not the service's, which gives advice itself, the hint behind it."""
-        return self.message if self.request_id or not self.hint else f"{self.message} {self.hint}"
+        return self.message if self.log_id or not self.hint else f"{self.message.rstrip('.')}. {self.hint}"
 
 
 class InvalidArgumentError(MultimailError):
@@ -156,7 +165,7 @@ class UnimplementedError(MultimailError):
 
 
 class InternalError(MultimailError):
-    """Something went wrong inside the service; its log tells more under `request_id`."""
+    """Something went wrong inside the service; its log tells more under `log_id`."""
 
 
 _CODE = grpc.StatusCode
@@ -184,12 +193,12 @@ _HINTS = {
     _CODE.UNAUTHENTICATED: "Give a key with api_key= or MULTIMAIL_API_KEY; `multimail-server keys create` makes one.",
     _CODE.PERMISSION_DENIED: "Use a key that has the scope.",
     _CODE.ABORTED: "Read it again, then decide again.",
-    _CODE.DEADLINE_EXCEEDED: "It may have happened; repeat it with the same request_id, or give more timeout.",
+    _CODE.DEADLINE_EXCEEDED: "Give it more timeout=.",
 }
 
 
 def error_from(
-    code: grpc.StatusCode, details: str, trailing: Iterable[tuple[str, str | bytes]], target: str
+    code: grpc.StatusCode, details: str, trailing: Iterable[tuple[str, str | bytes]], unreached: str, request_id: str
 ) -> MultimailError:
     """The exception for a failed call.
 
@@ -197,7 +206,8 @@ def error_from(
         code: Its status code.
         details: Its status message.
         trailing: Its trailing metadata.
-        target: Where the call went, for the hint.
+        unreached: The hint for a call that nobody answered.
+        request_id: What makes it repeatable; empty for a read.
     """
     values = dict(trailing)
     status = status_pb2.Status()
@@ -209,16 +219,22 @@ def error_from(
         for message in (info, bad, retry):
             if detail.Is(message.DESCRIPTOR):
                 detail.Unpack(message)
-    hint = _HINTS.get(code, "")
-    if code is _CODE.UNAVAILABLE and not info.reason:
-        hint = f"Is the service running at {target}? Start it with: make run."
-    request_id = values.get("x-request-id", "")
+    log_id = values.get("x-request-id", "")
     return _BY_REASON.get(info.reason, BY_CODE[code])(
         status.message or details or code.name,
         reason=info.reason or ("CONNECTION" if code is _CODE.UNAVAILABLE else code.name),
-        hint=hint,
+        hint=_hint(code, info.reason, unreached, request_id),
         metadata=info.metadata,
         violations=[Violation(each.field, each.description) for each in bad.field_violations],
         retry_after=retry.retry_delay.ToMilliseconds() / 1000 if retry.HasField("retry_delay") else None,
-        request_id=request_id if isinstance(request_id, str) else "",
+        request_id=request_id,
+        log_id=log_id if isinstance(log_id, str) else "",
     )
+
+
+def _hint(code: grpc.StatusCode, reason: str, unreached: str, request_id: str) -> str:
+    if code is _CODE.UNAVAILABLE and not reason:
+        return unreached
+    if code is _CODE.DEADLINE_EXCEEDED and request_id:
+        return f"It may have happened; repeat it with request_id={request_id!r}, so that it happens once."
+    return _HINTS.get(code, "")

@@ -16,32 +16,34 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime, timedelta
 
+    from multimail import words
+
 _SERVICE = "MailService"
 
 
 @dataclass(frozen=True, slots=True)
 class Mailbox:
-    """An address mail leaves from and arrives at.
+    """An address that mail leaves from and arrives at. All times are in UTC.
 
     Attributes:
-        id: `mbx_…`.
-        email: The address.
+        id: `mbx_` and 26 characters.
+        email: The address as given.
         display_name: The name shown in From.
-        oversight_mode: `autonomous`, `monitored`, `gated_send`, `gated_all` or `read_only`.
+        oversight_mode: How closely people watch it.
         etag: The version; send it back to change only what you read.
-        create_time: When it was made, in UTC.
+        create_time: When it was made.
         update_time: When it last changed.
-        delete_time: When it was deleted; None while it lives.
+        delete_time: When it was deleted; None while it lives. A deleted one is still read by id.
         hold_first_contact: Whether the first mail to a person waits for approval, whatever the mode.
-        allow_list: Addresses and domains to which mail goes without approval.
-        approval_ttl: How long held mail waits for a person.
-        in_doubt_policy: `retry` or `hold`: what happens to mail of which nobody can tell whether it was handed over.
+        allow_list: Addresses and domains to which mail goes without the approval the mode asks for.
+        approval_ttl: How long held mail waits for a person before it is `expired`.
+        in_doubt_policy: What happens to mail of which nobody can tell whether it was handed over.
     """
 
     id: str
     email: str
     display_name: str
-    oversight_mode: str
+    oversight_mode: words.OversightMode
     etag: str
     create_time: datetime | None
     update_time: datetime | None
@@ -49,7 +51,7 @@ class Mailbox:
     hold_first_contact: bool
     allow_list: list[str]
     approval_ttl: timedelta
-    in_doubt_policy: str
+    in_doubt_policy: words.InDoubtPolicy
 
 
 def _mailbox(message: mail_pb2.Mailbox) -> Mailbox:
@@ -90,7 +92,8 @@ def create(
     hold_first_contact: bool | None,
 ) -> Call[Mailbox]:
     """CreateMailbox."""
-    request = pb.CreateMailboxRequest(
+    request = _json.message(
+        pb.CreateMailboxRequest,
         email=email,
         display_name=display_name,
         oversight_mode=mode(oversight_mode),
@@ -105,7 +108,7 @@ def create(
 
 def get(mailbox: str) -> Call[Mailbox]:
     """GetMailbox."""
-    return Call(_SERVICE, "GetMailbox", pb.GetMailboxRequest(**ref(mailbox, "id", "email")), _mailbox)
+    return Call(_SERVICE, "GetMailbox", _json.message(pb.GetMailboxRequest, **ref(mailbox, "id", "email")), _mailbox)
 
 
 def list_all(token: str, size: int) -> Call[Page[Mailbox]]:
@@ -113,7 +116,7 @@ def list_all(token: str, size: int) -> Call[Page[Mailbox]]:
     return Call(
         _SERVICE,
         "ListMailboxes",
-        pb.ListMailboxesRequest(page_token=token, page_size=size),
+        _json.message(pb.ListMailboxesRequest, page_token=token, page_size=size),
         lambda reply: Page([_mailbox(each) for each in reply.mailboxes], reply.next_page_token),
     )
 
@@ -131,12 +134,13 @@ def update(
     hold_first_contact: bool | None,
 ) -> Call[Mailbox]:
     """UpdateMailbox."""
-    request = pb.UpdateMailboxRequest(
+    request = _json.message(
+        pb.UpdateMailboxRequest,
         **ref(mailbox, "id", "email"),
         display_name=display_name,
         oversight_mode=mode(oversight_mode),
         hold_first_contact=hold_first_contact,
-        allow_list=None if allow_list is None else pb.AllowList(entries=_listed(allow_list)),
+        allow_list=None if allow_list is None else _json.message(pb.AllowList, entries=_listed(allow_list)),
         approval_ttl=_json.to_duration(approval_ttl, "approval_ttl"),
         in_doubt_policy=choice(mail_pb2.InDoubtPolicy, in_doubt_policy, "in_doubt_policy"),
         etag=etag,
@@ -147,5 +151,7 @@ def update(
 
 def delete(mailbox: str, etag: str, request_id: str | None) -> Call[Mailbox]:
     """DeleteMailbox."""
-    request = pb.DeleteMailboxRequest(**ref(mailbox, "id", "email"), etag=etag, request_id=minted(request_id))
+    request = _json.message(
+        pb.DeleteMailboxRequest, **ref(mailbox, "id", "email"), etag=etag, request_id=minted(request_id)
+    )
     return Call(_SERVICE, "DeleteMailbox", request, _mailbox)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from multimail import _json
 from multimail._wire import Call
@@ -16,18 +16,33 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
+    from multimail import words
+
 _SERVICE = "MailService"
 
 
 @dataclass(frozen=True, slots=True)
 class Notification:
-    """One numbered line of the account's history; `type` is a plain word, `email_queued`.
+    """One numbered line of the account's history. It holds ids, never an address or a text.
 
-    `email_state` is told of settled mail, `rule` of refused sends, `event` of reports about delivery; else empty.
+    Attributes:
+        seq: Its number. Numbers only grow; some are not shown, such as acts through an `autonomous` mailbox.
+        type: What happened.
+        time: When it happened, in UTC.
+        agent: The agent that did it; empty when the service did.
+        key_id: The API key that did it; empty when the service did.
+        contact_id: The contact it is about; empty when none.
+        mailbox_id: The mailbox it is about; empty when none.
+        email_id: The mail it is about; empty when none.
+        thread_id: The thread it is about; empty when none.
+        email_state: Of `email_settled` the state it came to; else empty.
+        rule: Of `send_refused` the field of the guard that refused (`filter` for its filters), or `suppressed`, `rate`
+            or `mode`; else empty.
+        event: Of `email_event` what was reported; else empty.
     """
 
     seq: int
-    type: str
+    type: words.NotificationType
     time: datetime | None
     agent: str
     key_id: str
@@ -35,9 +50,9 @@ class Notification:
     mailbox_id: str
     email_id: str
     thread_id: str
-    email_state: str
+    email_state: words.EmailState | Literal[""]
     rule: str
-    event: str
+    event: words.DeliveryEventType | Literal[""]
 
 
 def notification_from(message: mail_pb2.Notification) -> Notification:
@@ -67,8 +82,13 @@ def list_all(
     after_seq: int, types: str | Sequence[str], mailbox: str | None, token: str, size: int
 ) -> Call[Page[Notification]]:
     """ListNotifications, one page."""
-    request = pb.ListNotificationsRequest(
-        **refs(mailbox), after_seq=after_seq, types=_types(types), page_token=token, page_size=size
+    request = _json.message(
+        pb.ListNotificationsRequest,
+        **refs(mailbox),
+        after_seq=after_seq,
+        types=_types(types),
+        page_token=token,
+        page_size=size,
     )
     return Call(
         _SERVICE,
@@ -82,4 +102,6 @@ def watch(
     after_seq: int, types: str | Sequence[str], mailbox: str | None, *, only_new: bool
 ) -> pb.WatchNotificationsRequest:
     """The request of WatchNotifications."""
-    return pb.WatchNotificationsRequest(**refs(mailbox), after_seq=after_seq, types=_types(types), only_new=only_new)
+    return _json.message(
+        pb.WatchNotificationsRequest, **refs(mailbox), after_seq=after_seq, types=_types(types), only_new=only_new
+    )

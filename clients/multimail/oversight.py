@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from multimail import _json
 from multimail._wire import Call, minted
 from multimail._words import choice, refs, refusal_from
 from multimail.contacts import Contact, Interaction, contact_from, interaction_from
@@ -22,7 +23,12 @@ _SERVICE = "MailService"
 
 @dataclass(frozen=True, slots=True)
 class HeldPerson:
-    """Somebody a held mail goes to or came from, and the newest entries of their log, newest first."""
+    """Somebody a held mail goes to or came from.
+
+    Attributes:
+        contact: The contact.
+        interactions: The newest 5 entries of their log, newest first.
+    """
 
     contact: Contact | None
     interactions: list[Interaction]
@@ -30,7 +36,12 @@ class HeldPerson:
 
 @dataclass(frozen=True, slots=True)
 class HeldEmail:
-    """A mail that waits for a person: the whole mail, its true recipients, and who they are."""
+    """A mail that waits for a person, and what a decision needs.
+
+    Attributes:
+        email: The mail with its bodies and all its recipients.
+        people: Whom it goes to or came from.
+    """
 
     email: Email
     people: list[HeldPerson]
@@ -38,7 +49,13 @@ class HeldEmail:
 
 @dataclass(frozen=True, slots=True)
 class DecisionOutcome:
-    """How one decision ended: the mail after it, or why nothing was decided."""
+    """How one decision ended.
+
+    Attributes:
+        email_id: The mail it was about.
+        email: The mail after the decision; None when nothing was decided.
+        refusal: Why nothing was decided; None when it was.
+    """
 
     email_id: str
     email: Email | None
@@ -63,7 +80,7 @@ def list_held(mailbox: str | None, token: str, size: int) -> Call[Page[HeldEmail
     return Call(
         _SERVICE,
         "ListHeldEmails",
-        pb.ListHeldEmailsRequest(**refs(mailbox), page_token=token, page_size=size),
+        _json.message(pb.ListHeldEmailsRequest, **refs(mailbox), page_token=token, page_size=size),
         lambda reply: Page([_held(each) for each in reply.emails], reply.next_page_token),
     )
 
@@ -74,7 +91,7 @@ def _decision(given: HeldEmail | Email | tuple[str, str]) -> pb.EmailDecision:
         given = given.email
     if isinstance(given, Email):
         given = (given.id, given.content_sha256)
-    return pb.EmailDecision(email_id=given[0], content_sha256=given[1])
+    return _json.message(pb.EmailDecision, email_id=given[0], content_sha256=given[1])
 
 
 def _outcomes(reply: pb.ApproveEmailsResponse | pb.RejectEmailsResponse) -> list[DecisionOutcome]:
@@ -92,8 +109,11 @@ def approve(
     emails: Sequence[HeldEmail | Email | tuple[str, str]], reason: str, request_id: str | None
 ) -> Call[list[DecisionOutcome]]:
     """ApproveEmails."""
-    request = pb.ApproveEmailsRequest(
-        emails=[_decision(each) for each in emails], reason=reason, request_id=minted(request_id)
+    request = _json.message(
+        pb.ApproveEmailsRequest,
+        emails=[_decision(each) for each in emails],
+        reason=reason,
+        request_id=minted(request_id),
     )
     return Call(_SERVICE, "ApproveEmails", request, _outcomes)
 
@@ -102,15 +122,21 @@ def reject(
     emails: Sequence[HeldEmail | Email | tuple[str, str]], reason: str, request_id: str | None
 ) -> Call[list[DecisionOutcome]]:
     """RejectEmails."""
-    request = pb.RejectEmailsRequest(
-        emails=[_decision(each) for each in emails], reason=reason, request_id=minted(request_id)
+    request = _json.message(
+        pb.RejectEmailsRequest,
+        emails=[_decision(each) for each in emails],
+        reason=reason,
+        request_id=minted(request_id),
     )
     return Call(_SERVICE, "RejectEmails", request, _outcomes)
 
 
 def resolve(email_id: str, resolution: str, request_id: str | None) -> Call[Email]:
     """ResolveEmail."""
-    request = pb.ResolveEmailRequest(
-        id=email_id, resolution=choice(pb.Resolution, resolution, "resolution"), request_id=minted(request_id)
+    request = _json.message(
+        pb.ResolveEmailRequest,
+        id=email_id,
+        resolution=choice(pb.Resolution, resolution, "resolution"),
+        request_id=minted(request_id),
     )
     return Call(_SERVICE, "ResolveEmail", request, email_from)

@@ -1,4 +1,4 @@
-"""Results of searches and lists: the first page at once, the rest as it is walked."""
+"""Results of searches and lists: the first page that holds any at once, the rest as it is walked."""
 
 from __future__ import annotations
 
@@ -21,6 +21,11 @@ class Page(Generic[T]):
     items: list[T]
     next_page_token: str
 
+    @property
+    def passes(self) -> bool:
+        """Whether a filter let nothing of this page through, and there are more."""
+        return not self.items and self.next_page_token != ""
+
 
 def first_size(limit: int | None) -> int:
     """How large the first page should be to serve a limit in few calls."""
@@ -32,19 +37,22 @@ def _within(limit: int | None, seen: int, items: list[T]) -> list[T]:
 
 
 class Results(Generic[T]):
-    """What a search or list found.
+    """What a search or list found; true when it found anything.
 
-    Iterating yields everything up to the limit, fetching pages as needed; `items` is the first page.
+    Iterating yields everything up to the limit and fetches pages as needed. There is no `len`: how many there are is
+    known when all were walked, as by `len(list(results))`.
 
-    Args:
-        fetch: Fetches a page: its token, and how many entries it should hold.
-        limit: How many results there may be in all; None for no limit.
+    Attributes:
+        items: The first page, a list; empty only when nothing was found.
     """
 
     def __init__(self, fetch: Callable[[str, int], Page[T]], limit: int | None) -> None:
+        """Results up to the limit, if any, of pages that `fetch` gets by their token and wanted size."""
         self._fetch = fetch
         self._limit = limit
         self._first = fetch("", first_size(limit)) if limit != 0 else Page([], "")
+        while self._first.passes:
+            self._first = fetch(self._first.next_page_token, first_size(limit))
         self.items: list[T] = _within(limit, 0, self._first.items)
 
     def pages(self) -> Iterator[list[T]]:
@@ -64,15 +72,19 @@ class Results(Generic[T]):
         for page in self.pages():
             yield from page
 
-    def __len__(self) -> int:
-        """How many results the first page holds."""
-        return len(self.items)
+    def __bool__(self) -> bool:
+        return bool(self.items)
 
 
 class AsyncResults(Generic[T]):
-    """The same for asyncio: `async for`, and `pages()` as an async iterator; `items` is the first page."""
+    """The same for asyncio: `async for`, and `pages()` as an async iterator; true when anything was found.
+
+    Attributes:
+        items: The first page, a list; empty only when nothing was found.
+    """
 
     def __init__(self, fetch: Callable[[str, int], Awaitable[Page[T]]], limit: int | None, first: Page[T]) -> None:
+        """Results up to the limit, if any, of pages that `fetch` gets, the first of which was fetched."""
         self._fetch = fetch
         self._limit = limit
         self._first = first
@@ -96,6 +108,5 @@ class AsyncResults(Generic[T]):
             for item in page:
                 yield item
 
-    def __len__(self) -> int:
-        """How many results the first page holds."""
-        return len(self.items)
+    def __bool__(self) -> bool:
+        return bool(self.items)

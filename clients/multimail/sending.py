@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from multimail import _json
 from multimail._wire import Call, minted
@@ -30,12 +30,15 @@ class Guard:
     Check and send are one step: of any number of senders at once exactly one passes.
 
     Attributes:
-        not_contacted_within: Nobody of the account has written to them for so long.
-        no_open_thread: No conversation with them is open.
+        not_contacted_within: Nobody of the account has written to them for so long, and no mail to them is held or
+            scheduled.
+        no_open_thread: No conversation with them is open: none has a mail younger than 14 days, an unanswered inbound
+            one, or a held or scheduled one.
         contact_etag: The contact is still as it was read: `contact.etag`.
         require_contact: They are a contact already.
         filters: The contact meets these conditions; as in `contacts.search`.
-        dedupe_key: No earlier mail to them bore this key.
+        dedupe_key: No earlier mail to them bore this key, at most 256 characters; mail that was cancelled, rejected or
+            not approved in time does not count.
     """
 
     not_contacted_within: timedelta | None = None
@@ -48,7 +51,13 @@ class Guard:
 
 @dataclass(frozen=True, slots=True)
 class OutgoingAttachment:
-    """A file to send; the service guesses the type from the name when there is none."""
+    """A file to send.
+
+    Attributes:
+        filename: Its name, 1 to 255 characters, no path.
+        content: Its bytes.
+        content_type: Its media type; guessed from the name when left out.
+    """
 
     filename: str
     content: bytes = field(repr=False)
@@ -62,17 +71,24 @@ class OutgoingAttachment:
 
 @dataclass(frozen=True, slots=True)
 class SendCheck:
-    """What would become of a mail to an address: `state` is `queued` or `held`, or empty and `refusal` says why."""
+    """What would become of a mail to an address.
+
+    Attributes:
+        address: The address as it was asked about.
+        state: How the mail would stand; empty when it would be refused.
+        refusal: Why it would be refused; None when it would be accepted.
+    """
 
     address: str
-    state: str
+    state: Literal["queued", "held", ""]
     refusal: Refusal | None
 
 
 def _guard(guard: Guard | None) -> pb.SendGuard | None:
     if guard is None:
         return None
-    return pb.SendGuard(
+    return _json.message(
+        pb.SendGuard,
         not_contacted_within=_json.to_duration(guard.not_contacted_within, "guard.not_contacted_within"),
         no_open_thread=guard.no_open_thread,
         contact_etag=guard.contact_etag,
@@ -84,7 +100,9 @@ def _guard(guard: Guard | None) -> pb.SendGuard | None:
 
 def _files(attachments: Sequence[OutgoingAttachment]) -> list[pb.OutgoingAttachment]:
     return [
-        pb.OutgoingAttachment(filename=each.filename, content_type=each.content_type, content=each.content)
+        _json.message(
+            pb.OutgoingAttachment, filename=each.filename, content_type=each.content_type, content=each.content
+        )
         for each in attachments
     ]
 
@@ -113,7 +131,8 @@ def send(
     request_id: str | None,
 ) -> Call[Email]:
     """SendEmail."""
-    request = pb.SendEmailRequest(
+    request = _json.message(
+        pb.SendEmailRequest,
         **ref(from_mailbox, "from_mailbox_id", "from_mailbox_email"),
         to=_addresses(to),
         subject=subject,
@@ -149,7 +168,8 @@ def reply(
     request_id: str | None,
 ) -> Call[Email]:
     """ReplyEmail."""
-    request = pb.ReplyEmailRequest(
+    request = _json.message(
+        pb.ReplyEmailRequest,
         email_id=email_id,
         body=body,
         subject=subject,
@@ -167,7 +187,7 @@ def reply(
 
 def cancel(email_id: str, request_id: str | None) -> Call[Email]:
     """CancelEmail."""
-    request = pb.CancelEmailRequest(id=email_id, request_id=minted(request_id))
+    request = _json.message(pb.CancelEmailRequest, id=email_id, request_id=minted(request_id))
     return Call(_SERVICE, "CancelEmail", request, email_from)
 
 
@@ -182,7 +202,8 @@ def update(
     request_id: str | None,
 ) -> Call[Email]:
     """UpdateEmail."""
-    request = pb.UpdateEmailRequest(
+    request = _json.message(
+        pb.UpdateEmailRequest,
         id=email_id,
         subject=subject,
         body=body,
@@ -198,7 +219,8 @@ def check(
     from_mailbox: str, to: str | Sequence[str], guard: Guard | None, oversight_mode: str | None
 ) -> Call[list[SendCheck]]:
     """BatchCheckSends."""
-    request = pb.BatchCheckSendsRequest(
+    request = _json.message(
+        pb.BatchCheckSendsRequest,
         **ref(from_mailbox, "from_mailbox_id", "from_mailbox_email"),
         to=_addresses(to),
         guard=_guard(guard),

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Self
 
 import grpc
 
-from multimail._wire import closed
 from multimail.notifications import notification_from
 from multimail.v1 import mail_service_pb2 as pb
 
@@ -38,22 +37,30 @@ class _Place:
             again.after_seq, again.only_new = self.seq, False
         return again
 
-    def take(self, response: pb.WatchNotificationsResponse) -> Notification | None:
-        """The notification of a response; None when it only says how far the stream is."""
+    def take(self, response: pb.WatchNotificationsResponse) -> list[Notification]:
+        """The notification of a response; empty when it only says how far the stream is."""
+        found = [notification_from(response.notification)] if response.HasField("notification") else []
         self.known, self.seq = True, response.seq
-        return notification_from(response.notification) if response.HasField("notification") else None
+        return found
 
 
 class Watch:
-    """The notifications that pass a filter as they happen: each once, in order, without a gap. It never ends by itself.
+    """Notifications as they happen: each once, in order, without a gap; made by `client.notifications.watch`.
 
-    A broken connection is taken up again where it broke. `seq` is how far the watch is: a later
-    `watch(after_seq=seq)` goes on behind the notification that was yielded last.
+    Iterating waits for the next one and never ends by itself. A broken connection is taken up again where it broke;
+    after an exception out of the wait, such as Ctrl-C, the next step goes on as if nothing had been. A watch belongs to
+    one thread at a time; only `close` may be called from another one, which is also how a wait is bounded.
 
-    Args:
-        connect: Opens the stream of a request.
-        request: Where to begin, and what to show.
-        reconnects: When to try again.
+    Attributes:
+        seq: The number up to which everything that passes the filter was yielded; a later `watch(after_seq=seq)` goes
+            on behind it.
+
+    Example:
+        with client.notifications.watch(types=["email_held"], after_seq=kept) as watch:
+            bound = threading.Timer(60, watch.close)  # at most a minute in all
+            bound.start()
+            for notification in watch:
+                print(notification.email_id)
     """
 
     def __init__(
@@ -62,6 +69,7 @@ class Watch:
         request: pb.WatchNotificationsRequest,
         reconnects: Reconnects,
     ) -> None:
+        """A watch that opens its streams with `connect`, first for `request`, again as `reconnects` says."""
         self._connect = connect
         self._place = _Place(request)
         self._reconnects = reconnects
@@ -94,26 +102,34 @@ class Watch:
         """The notification of the next response; empty when there is none in it, or the stream broke."""
         ended: grpc.RpcError | None = None
         try:
-            if self._stream is None:
-                self._reconnects.begins()
-                self._stream = self._connect(self._place.request())
-                if self._closed.is_set():  # by a thread that did not see the stream yet
-                    self._stream.cancel()
-            response = next(self._stream)
+            response = next(self._opened())
+            self._reconnects.heard()
+            return self._place.take(response)
         except StopIteration:
             pass
         except grpc.RpcError as error:
             ended = error
-        except ValueError as error:  # grpc's way to say that the channel is closed
-            raise closed() from error
-        else:
-            self._reconnects.heard()
-            found = self._place.take(response)
-            return [found] if found is not None else []
-        self._stream = None
+        except BaseException:  # out of a signal handler for instance; a new stream goes on where this one was
+            self._forget()
+            raise
+        self._forget()
         if not self._closed.is_set():
             self._closed.wait(self._reconnects.after(ended))
         return []
+
+    def _opened(self) -> Any:
+        """The stream, opened where there is none."""
+        if self._stream is None:
+            self._stream = self._connect(self._place.request())
+            if self._closed.is_set():  # by a thread that did not see the stream yet
+                self._stream.cancel()
+            self._reconnects.opened(self._stream.initial_metadata())
+        return self._stream
+
+    def _forget(self) -> None:
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            stream.cancel()
 
     def close(self) -> None:
         """Ends the watch, also while another thread waits for its next notification."""
@@ -129,7 +145,19 @@ class Watch:
 
 
 class AsyncWatch:
-    """The same for asyncio: `async for`. Cancelling a wait for the next notification loses none."""
+    """The same for asyncio: `async with`, `async for`; it belongs to one task at a time.
+
+    Giving up a wait loses nothing: bound it with `asyncio.timeout` and go on later.
+
+    Attributes:
+        seq: The number up to which everything that passes the filter was yielded; a later `watch(after_seq=seq)` goes
+            on behind it.
+
+    Example:
+        async with await client.notifications.watch(types=["email_held"], after_seq=kept) as watch:
+            async with asyncio.timeout(60):
+                notification = await anext(watch)
+    """
 
     def __init__(
         self,
@@ -137,11 +165,11 @@ class AsyncWatch:
         request: pb.WatchNotificationsRequest,
         reconnects: Reconnects,
     ) -> None:
+        """A watch that opens its streams with `connect`, first for `request`, again as `reconnects` says."""
         self._connect = connect
         self._place = _Place(request)
         self._reconnects = reconnects
         self._stream: Any = None
-        self._responses: AsyncIterator[Any] | None = None
         self._closed = asyncio.Event()
         self._first: list[Notification] = []
 
@@ -170,32 +198,36 @@ class AsyncWatch:
         """The notification of the next response; empty when there is none in it, or the stream broke."""
         ended: grpc.RpcError | None = None
         try:
-            if self._responses is None:
-                self._reconnects.begins()
-                self._stream = self._connect(self._place.request())
-                self._responses = aiter(self._stream)
-            response = await anext(self._responses)
+            response = await anext(await self._opened())
+            self._reconnects.heard()
+            return self._place.take(response)
         except StopAsyncIteration:
             pass
         except grpc.RpcError as error:
             ended = error
-        except grpc.aio.UsageError as error:
-            raise closed() from error
-        except asyncio.CancelledError:
-            # The caller's own wish, unless it is how grpc says that the stream was cancelled by whomever.
-            self._responses = None
-            if is_cancelled():
+        except BaseException as error:
+            self._forget()
+            # A CancelledError is the caller's own wish, unless it is how grpc says that the stream was cancelled.
+            if is_cancelled() or not isinstance(error, asyncio.CancelledError):
                 raise
-        else:
-            self._reconnects.heard()
-            found = self._place.take(response)
-            return [found] if found is not None else []
-        self._responses = None
+        self._forget()
         if not self._closed.is_set():
             pause = self._reconnects.after(ended)
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._closed.wait(), pause)
         return []
+
+    async def _opened(self) -> AsyncIterator[Any]:
+        """The responses of the stream, which is opened where there is none."""
+        if self._stream is None:
+            self._stream = self._connect(self._place.request())
+            self._reconnects.opened(await self._stream.initial_metadata())
+        return aiter(self._stream)
+
+    def _forget(self) -> None:
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            stream.cancel()
 
     async def close(self) -> None:
         """Ends the watch, also while another task waits for its next notification."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
+from tests.clients.forms import FORMS, InThreads
 
 import multimail
 from multimail import aio, client
@@ -174,3 +175,47 @@ async def test_nothing_else_is_tried_again(flaky: tuple[Flaky, str], code: grpc.
         with pytest.raises(BY_CODE[code]):
             await other.contacts.upsert(email="a@b.test")
     assert len(servicer.seen) == 1
+
+
+@pytest.mark.parametrize("form", FORMS)
+async def test_a_call_that_may_have_happened_says_how_to_repeat_it(flaky: tuple[Flaky, str], form: str) -> None:
+    """The error of a change holds the request_id it went out with, minted or given, and its text says to repeat it."""
+    servicer, target = flaky
+    servicer.failures = [grpc.StatusCode.DEADLINE_EXCEEDED] * 2
+    sync = InThreads(multimail.Client(api_key="k", target=target))
+    other = multimail.AsyncClient(api_key="k", target=target) if form == "async" else sync
+    with pytest.raises(multimail.DeadlineExceededError) as late:
+        await other.contacts.upsert(email="a@b.test")
+    minted = late.value.request_id
+    assert ([minted], "") == (servicer.seen, late.value.log_id)
+    assert str(late.value).startswith(f"scripted. It may have happened; repeat it with request_id='{minted}'")
+    with pytest.raises(multimail.DeadlineExceededError) as again:
+        await other.contacts.upsert(email="a@b.test", request_id=minted)
+    assert (minted, [minted] * 2) == (again.value.request_id, servicer.seen)
+    with pytest.raises(multimail.UnimplementedError) as read:
+        await other.contacts.get(id="contact_1")
+    assert "" == read.value.request_id
+    await other.close()
+    with pytest.raises(multimail.CancelledError) as shut:
+        await other.contacts.upsert(email="a@b.test", request_id="mine")
+    assert "mine" == shut.value.request_id
+
+
+async def test_errors_of_the_service_say_where_its_log_tells_more(account: Account) -> None:
+    """What the service answered is found in its log by the error's log_id, and its own text stands alone."""
+    async with await account.client() as known:
+        with pytest.raises(multimail.NotFoundError) as unknown:
+            await known.contacts.delete(email="nobody@b.test", request_id="mine")
+    error = unknown.value
+    assert (True, "mine", error.message) == (error.log_id.startswith("req_"), error.request_id, str(error))
+
+
+def test_another_event_loop_is_refused_in_words() -> None:
+    """A client of asyncio that is used on a second loop says what to do, and can still be closed."""
+    wandering = multimail.AsyncClient(api_key="k", target="127.0.0.1:1", timeout=0.1)
+    with pytest.raises(multimail.MultimailError):
+        asyncio.run(wandering.get_email("email_1"))
+    with pytest.raises(multimail.MultimailError, match=r"another event loop.*asyncio\.run") as refused:
+        asyncio.run(wandering.get_email("email_1"))
+    assert "WRONG_LOOP" == refused.value.reason
+    asyncio.run(wandering.close())

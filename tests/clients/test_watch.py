@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import functools
 import random
+import signal
+import threading
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
+import grpc
 import pytest
 from tests.clients.forms import FORMS, InThreads, client_of, follow, until
 from tests.rpc.relays import serving
 
 import multimail
+from multimail import _wire
+from multimail.v1 import mail_pb2, mail_service_pb2, mail_service_pb2_grpc
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
     from tests.conftest import Account
@@ -30,10 +36,11 @@ class Line:
         target: The service's port.
         port: Its own port.
         cuts: How many connections it broke.
+        dead: Whether it swallows what it should carry, as a line does whose other end is gone.
     """
 
     def __init__(self, target: int, carries: random.Random | None = None) -> None:
-        self.target, self.port, self.cuts = target, 0, 0
+        self.target, self.port, self.cuts, self.dead = target, 0, 0, False
         self._carries = carries
         self._connections: set[asyncio.Task[None]] = set()
 
@@ -62,8 +69,8 @@ class Line:
         try:
             above_reader, above_writer = await asyncio.open_connection("127.0.0.1", self.target)
             async with asyncio.TaskGroup() as pumps:
-                asks = pumps.create_task(_pump(reader, above_writer))
-                await _pump(above_reader, writer, self._carries.randint(400, 2500) if self._carries else None)
+                asks = pumps.create_task(self._pump(reader, above_writer))
+                await self._pump(above_reader, writer, self._carries.randint(400, 2500) if self._carries else None)
                 asks.cancel()
         except (ConnectionError, asyncio.CancelledError):
             pass
@@ -74,16 +81,16 @@ class Line:
                 if each is not None:
                     each.transport.abort()
 
-
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, left: int | None = None) -> None:
-    """Carries bytes over, at most so many: the last of them may be a part of a message."""
-    try:
-        while (left is None or left > 0) and (data := await reader.read(1 << 16 if left is None else left)):
-            writer.write(data)
-            await writer.drain()
-            left = None if left is None else left - len(data)
-    except ConnectionError:
-        return
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, left: int | None = None) -> None:
+        """Carries bytes over, at most so many: the last of them may be a part of a message."""
+        try:
+            while (left is None or left > 0) and (data := await reader.read(1 << 16 if left is None else left)):
+                if not self.dead:
+                    writer.write(data)
+                await writer.drain()
+                left = None if left is None else left - len(data)
+        except ConnectionError:
+            return
 
 
 async def client_on(form: str, account: Account, port: int, *scopes: str) -> Any:
@@ -187,6 +194,115 @@ async def test_filters_of_lists_and_watches(account: Account, client: multimail.
     await watch.close()
     with pytest.raises(multimail.InvalidArgumentError, match="email_held"):
         await follow(own, types="email_helt")
+
+
+@both
+async def test_a_watch_stays_with_its_mailbox(account: Account, client: multimail.AsyncClient, form: str) -> None:
+    """A watch of an address follows the mailbox that had it at first, deleted or not, and never a later one."""
+    box = await client.mailboxes.create(email=account.mailbox())
+    sent = await client.send_email(from_mailbox=box.id, to="a@b.test")
+    await until(lambda: client.get_email(sent.id), lambda mail: mail.state == "sent")
+    async with Line(account.running.grpc_port).up() as line:
+        own = await client_on(form, account, line.port)
+        watch = await follow(own, mailbox=box.email, only_new=True)
+        await client.mailboxes.delete(box.id)
+        assert "mailbox_deleted" == (await watch.step()).type
+        await line.cut()
+        await client.mailboxes.create(email=box.email)
+        await client.ingest_event("delivered", email_id=sent.id)
+        told = await watch.step()
+        assert ("email_event", box.id) == (told.type, told.mailbox_id)
+        await watch.close()
+        with pytest.raises(multimail.NotFoundError):
+            await follow(own, mailbox=account.mailbox("nobody"))
+
+
+@both
+async def test_a_quiet_watch_outlives_every_cut(account: Account, client: multimail.AsyncClient, form: str) -> None:
+    """Where nothing happens and connections are short, each one that reached the service renews the patience."""
+    async with Line(account.running.grpc_port).up() as line:
+        watch = await follow(await client_on(form, account, line.port), patience=1.2)
+        waiting = asyncio.create_task(watch.step())
+        for _ in range(7):
+            await asyncio.sleep(0.4)
+            await line.cut()
+        made = await client.contacts.upsert(email="a@b.test")
+        assert (made.id, True) == ((await waiting).contact_id, line.cuts >= 5)
+        await watch.close()
+
+
+class Interrupted(BaseException):
+    """What a signal handler raises, as Ctrl-C does."""
+
+
+class Teller(mail_service_pb2_grpc.MailServiceServicer):
+    """A scripted peer whose streams tell the number behind the one they were asked for, and then nothing more."""
+
+    def WatchNotifications(self, request: Any, context: Any) -> Iterator[mail_service_pb2.WatchNotificationsResponse]:
+        """Tells one, and waits for the end."""
+        ended, seq = threading.Event(), request.after_seq + 1
+        context.add_callback(ended.set)
+        yield mail_service_pb2.WatchNotificationsResponse(notification=mail_pb2.Notification(seq=seq), seq=seq)
+        ended.wait()
+
+
+@pytest.fixture
+def teller() -> Iterator[str]:
+    """The address of the scripted peer, which runs in threads, for the main one is interrupted."""
+    options = [("grpc.http2.min_ping_interval_without_data_ms", 100)]
+    server = grpc.server(concurrent.futures.ThreadPoolExecutor(4), options=options)
+    mail_service_pb2_grpc.add_MailServiceServicer_to_server(Teller(), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    yield f"127.0.0.1:{port}"
+    server.stop(None).wait()
+
+
+def test_a_watch_goes_on_after_an_interrupt(teller: str) -> None:
+    """An exception out of a signal handler ends the wait, not the watch: the next step goes on where it was."""
+
+    def interrupt(*_: object) -> None:
+        raise Interrupted
+
+    before = signal.signal(signal.SIGUSR1, interrupt)
+    main = threading.main_thread().ident
+    assert main is not None
+    try:
+        with multimail.Client(api_key="k", target=teller) as client, client.notifications.watch() as watch:
+            for seq in range(1, 4):
+                assert (seq, seq) == (next(watch).seq, watch.seq)
+                timer = threading.Timer(0.2, signal.pthread_kill, (main, signal.SIGUSR1))
+                timer.start()
+                with pytest.raises(Interrupted):
+                    next(watch)
+                timer.join()
+        with pytest.raises(multimail.CancelledError), client.notifications.watch() as late:
+            next(late)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+@both
+async def test_a_quiet_watch_notices_a_dead_line(teller: str, monkeypatch: pytest.MonkeyPatch, form: str) -> None:
+    """However long nothing happened, a line that carries nothing any more is noticed by the next ping, and left."""
+    hurried = [
+        (name, value // 30 if "keepalive_time" in name or "ping_timeout" in name else value)
+        for name, value in _wire._OPTIONS
+    ]
+    monkeypatch.setattr(_wire, "_OPTIONS", hurried)
+    async with Line(int(teller.rpartition(":")[2])).up() as line:
+        made = {"api_key": "k", "target": f"127.0.0.1:{line.port}"}
+        client = multimail.AsyncClient(**made) if form == "async" else InThreads(multimail.Client(**made))
+        watch = await follow(client)
+        assert 1 == (await watch.step()).seq
+        waiting = asyncio.create_task(watch.step())
+        await asyncio.sleep(4.5)  # for four pings
+        line.dead = True
+        await until(functools.partial(asyncio.sleep, 0, watch.watch), lambda seen: seen._reconnects._since)
+        await line.cut()
+        line.dead = False
+        assert 2 == (await waiting).seq
+        await watch.close()
 
 
 @both

@@ -109,5 +109,5 @@ def test_public_names_of_the_client() -> None:
         "Mailbox", "MultimailError", "NotFoundError", "Notification", "OutgoingAttachment",
         "PermissionDeniedError", "Recipient", "Refusal", "ResourceExhaustedError", "Results", "SendCheck",
         "Suppression", "Thread", "UnauthenticatedError", "UnavailableError", "UnimplementedError", "Violation",
-        "Watch",
+        "Watch", "words",
     } == set(multimail.__all__)  # fmt: skip

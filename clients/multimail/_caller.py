@@ -1,0 +1,153 @@
+"""How the clients call: one channel, one way to try again, one way to walk through pages."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import grpc
+
+from multimail import mailboxes
+from multimail._wire import Attempts, Call, Reconnects, closed
+from multimail.errors import MultimailError
+from multimail.paging import AsyncResults, Page, Results, first_size
+from multimail.v1 import contact_service_pb2_grpc, mail_service_pb2_grpc
+from multimail.watching import AsyncWatch, Watch, is_cancelled
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from google.protobuf.message import Message
+
+    from multimail._wire import Endpoint
+    from multimail.v1 import mail_service_pb2
+
+T = TypeVar("T")
+
+
+class Caller:
+    """Makes calls over one channel."""
+
+    def __init__(self, where: Endpoint) -> None:
+        self._endpoint = where
+        self._channel = self._endpoint.channel()
+        self._stubs: dict[str, Any] = {
+            "ContactService": contact_service_pb2_grpc.ContactServiceStub(self._channel),
+            "MailService": mail_service_pb2_grpc.MailServiceStub(self._channel),
+        }
+        self._closed = False
+
+    def run(self, call: Call[T]) -> T:
+        """One logical call, tried again where that is safe."""
+        attempts = Attempts(self._endpoint, call.request, time.monotonic)
+        while True:
+            try:
+                reply = self._invoke(call.service, call.method, call.request, attempts.left)
+            except grpc.RpcError as error:
+                time.sleep(attempts.after(error))
+            else:
+                return call.convert(reply)
+
+    def results(self, page: Callable[[str, int], Call[Page[T]]], limit: int | None) -> Results[T]:
+        """The results of a list call, page by page."""
+        return Results(lambda token, size: self.run(page(token, size)), limit)
+
+    def watch(self, request: mail_service_pb2.WatchNotificationsRequest, patience: float) -> Watch:
+        """A watch that is ready: it is known what it follows, and where it begins."""
+        if request.mailbox_email:  # which may be given to another mailbox while the watch reconnects
+            request.mailbox_id = self.run(mailboxes.get(request.mailbox_email)).id
+        watch = Watch(
+            lambda again: self._invoke("MailService", "WatchNotifications", again),
+            request,
+            Reconnects(self._endpoint, patience, time.monotonic),
+        )
+        watch.start()
+        return watch
+
+    def _invoke(self, service: str, method: str, request: Message, timeout: float | None = None) -> Any:
+        try:
+            return getattr(self._stubs[service], method)(request, timeout=timeout, metadata=self._endpoint.metadata)
+        except ValueError:
+            if not self._closed:
+                raise
+            raise closed(request) from None
+
+    def close(self) -> None:
+        """Closes the channel."""
+        self._closed = True
+        self._channel.close()
+
+
+class AsyncCaller:
+    """The same for asyncio; its channel belongs to the loop it is first used on."""
+
+    def __init__(self, where: Endpoint) -> None:
+        self._endpoint = where
+        self._channel: grpc.aio.Channel | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stubs: dict[str, Any] = {}
+        self._closed = False
+
+    async def run(self, call: Call[T]) -> T:
+        """One logical call, tried again where that is safe."""
+        attempts = Attempts(self._endpoint, call.request, time.monotonic)
+        while True:
+            try:
+                reply = await self._invoke(call.service, call.method, call.request, attempts.left)
+            except grpc.RpcError as error:
+                await asyncio.sleep(attempts.after(error))
+            except asyncio.CancelledError:
+                # Closing the channel cancels the calls under way; that is no cancellation of the task that waits.
+                if self._closed and not is_cancelled():
+                    raise closed(call.request) from None
+                raise
+            else:
+                return call.convert(reply)
+
+    async def results(self, page: Callable[[str, int], Call[Page[T]]], limit: int | None) -> AsyncResults[T]:
+        """The results of a list call: the first page that holds any now, the rest as it is walked."""
+
+        async def fetch(token: str, size: int) -> Page[T]:
+            return await self.run(page(token, size))
+
+        first = await fetch("", first_size(limit)) if limit != 0 else Page([], "")
+        while first.passes:
+            first = await fetch(first.next_page_token, first_size(limit))
+        return AsyncResults(fetch, limit, first)
+
+    async def watch(self, request: mail_service_pb2.WatchNotificationsRequest, patience: float) -> AsyncWatch:
+        """A watch that is ready: it is known what it follows, and where it begins."""
+        if request.mailbox_email:  # which may be given to another mailbox while the watch reconnects
+            request.mailbox_id = (await self.run(mailboxes.get(request.mailbox_email))).id
+        watch = AsyncWatch(
+            lambda again: self._invoke("MailService", "WatchNotifications", again),
+            request,
+            Reconnects(self._endpoint, patience, time.monotonic),
+        )
+        await watch.start()
+        return watch
+
+    def _invoke(self, service: str, method: str, request: Message, timeout: float | None = None) -> Any:
+        if self._closed:
+            raise closed(request)
+        loop = asyncio.get_running_loop()
+        if self._channel is None:
+            self._loop, self._channel = loop, self._endpoint.aio_channel()
+            self._stubs = {
+                "ContactService": contact_service_pb2_grpc.ContactServiceStub(self._channel),
+                "MailService": mail_service_pb2_grpc.MailServiceStub(self._channel),
+            }
+        if self._loop is not loop:
+            raise MultimailError(
+                "This AsyncClient belongs to another event loop, the one it was first used on.",
+                reason="WRONG_LOOP",
+                hint="Make one inside each asyncio.run, or use multimail.Client.",
+            )
+        return getattr(self._stubs[service], method)(request, timeout=timeout, metadata=self._endpoint.metadata)
+
+    async def close(self) -> None:
+        """Closes the channel."""
+        self._closed = True
+        if self._channel is not None:
+            await self._channel.close()
