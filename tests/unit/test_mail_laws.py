@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from multimail_server.errors import DomainError
 from multimail_server.mail import oversight, states, thread
-from multimail_server.mail.compose import Outgoing, check_header_text, compose, message_id_for
+from multimail_server.mail.compose import Outgoing, compose, message_id_for
+from multimail_server.mail.headers import check_header_text
 from multimail_server.mail.mime import MAX_DEPTH, MAX_LINES, parse_mail
 
 NOW = datetime(2026, 6, 1, 12, 30, tzinfo=UTC)

@@ -5,9 +5,7 @@ from __future__ import annotations
 import email
 import email.policy
 import hashlib
-import unicodedata
 from dataclasses import dataclass
-from email.header import decode_header
 from email.message import EmailMessage
 from email.utils import format_datetime
 from typing import TYPE_CHECKING
@@ -23,7 +21,6 @@ if TYPE_CHECKING:
 
 MAX_SUBJECT = 998
 _PART_HEADERS = 4  # Content-Type, Content-Transfer-Encoding, Content-Disposition, MIME-Version
-_LINE_SEPARATORS = "\u2028\u2029"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,38 +63,6 @@ class Outgoing:
 def message_id_for(email_id: str, domain: str) -> str:
     """The Message-ID of a mail of ours."""
     return f"<{email_id}@{domain}>"
-
-
-def check_header_text(text: str, field: str) -> None:
-    """Refuses a text that could break out of its header: control characters, plain or by decoding.
-
-    Args:
-        text: A subject, a display name or the name of a file.
-        field: Its path in the request.
-    """
-    if _holds_control(text):
-        raise errors.invalid_field(field, "holds a control character")
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise errors.invalid_field(field, "holds half a character (a lone surrogate)") from None
-    if "=?" in text and _holds_control(_decoded(text)):
-        raise errors.invalid_field(field, "holds an encoded word that hides a control character")
-
-
-def _holds_control(text: str) -> bool:
-    return any(unicodedata.category(c) == "Cc" or c in _LINE_SEPARATORS for c in text)
-
-
-def _decoded(text: str) -> str:
-    """The text as a reader that decodes encoded words would see it; unreadable ones count as hostile."""
-    parts = []
-    try:
-        for part, charset in decode_header(text):
-            parts.append(part if isinstance(part, str) else part.decode(charset or "ascii", "replace"))
-    except (LookupError, ValueError, email.errors.MessageError):
-        return "\0"
-    return "".join(parts)
 
 
 def needs_smtputf8(outgoing: Outgoing) -> bool:

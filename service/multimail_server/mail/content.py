@@ -13,7 +13,7 @@ from markdown_it import MarkdownIt
 
 from multimail_server import errors
 from multimail_server.errors import Violations
-from multimail_server.mail.compose import check_header_text
+from multimail_server.mail.headers import check_header_text
 from multimail_server.mail.html import MAX_DEPTH, is_too_deep, text_from_html
 from multimail_server.mail.mime import MAX_BODY_BYTES
 

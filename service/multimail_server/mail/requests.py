@@ -12,10 +12,11 @@ from multimail_server.contacts.convert import value_to_json
 from multimail_server.errors import DomainError, Violations
 from multimail_server.mail import convert
 from multimail_server.mail.accepting import MAX_RECIPIENTS, Target
-from multimail_server.mail.compose import MAX_SUBJECT, check_header_text
+from multimail_server.mail.compose import MAX_SUBJECT
 from multimail_server.mail.content import Content, File, check_files, content_of
 from multimail_server.mail.email import KINDS, Letter
 from multimail_server.mail.guard import Guard, dedupe_mark
+from multimail_server.mail.headers import check_header_text
 from multimail_server.mail.mailboxes import Rules
 from multimail_server.mail.store import NO_GUARD, Message
 from multimail_server.storage.documents import Need
