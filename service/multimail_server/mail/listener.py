@@ -54,10 +54,10 @@ class Listener:
         self._connected: set[asyncio.BaseTransport] = set()
         self._server: asyncio.Server | None = None
 
-    async def start(self, host: str, port: int) -> int:
-        """Listens and returns the port, which for port 0 the system chose."""
+    async def start(self, host: str, port: int, *, shared: bool = False) -> int:
+        """Listens and returns the port, which for port 0 the system chose; `shared` with other processes or alone."""
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(self._protocol, host, port)
+        self._server = await loop.create_server(self._protocol, host, port, reuse_port=shared)
         bound: int = self._server.sockets[0].getsockname()[1]
         return bound
 
