@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("multimail.supervisor")
 
-_STOPS_WITHIN_S = 12.0  # a worker drains within ten
+_STOPS_WITHIN_S = 15.0  # a worker drains within ten, unless everything is late at once
 _YOUNG_S = 10.0
 _FIRST_PAUSE_S = 0.5
 _LONGEST_PAUSE_S = 30.0
