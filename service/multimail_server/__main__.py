@@ -21,7 +21,9 @@ def _parser() -> argparse.ArgumentParser:
         "see the README.",
     )
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-    verbs.add_parser("serve", help="run the service until Ctrl-C").set_defaults(run=lambda _: commands.serve)
+    serve = verbs.add_parser("serve", help="run the service until Ctrl-C")
+    serve.add_argument("--workers", metavar="N", help="how many processes serve (default: MULTIMAIL_WORKERS, or 1)")
+    serve.set_defaults(run=lambda _: commands.serve)
     keys = verbs.add_parser("keys", help="make, list and revoke API keys, beside a running service")
     key_verbs = keys.add_subparsers(dest="key_verb", required=True, metavar="VERB")
     create = key_verbs.add_parser("create", help="make a key and print it, once")
@@ -47,7 +49,9 @@ def _parser() -> argparse.ArgumentParser:
 def main() -> None:
     """Runs one command; the exit code tells how it went."""
     given = _parser().parse_args()
-    work: Coroutine[None, None, int] = given.run(given)(settings.from_environment())
+    workers = getattr(given, "workers", None)
+    config = settings.from_environment(**({"workers": workers} if workers is not None else {}))
+    work: Coroutine[None, None, int] = given.run(given)(config)
     try:
         with asyncio.Runner(loop_factory=commands.loop_factory()) as runner:
             sys.exit(runner.run(work))

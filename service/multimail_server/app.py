@@ -7,7 +7,7 @@ import logging
 import os
 import random
 import time
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, cast
@@ -55,7 +55,7 @@ from multimail_server.storage.reads import Reader
 from multimail_server.worker import Worker
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import AsyncIterator, Sequence
     from typing import Any
 
     from google.protobuf.descriptor_pool import DescriptorPool
@@ -68,7 +68,6 @@ log = logging.getLogger("multimail")
 SERVICES = ("multimail.v1.ContactService", "multimail.v1.MailService")
 _MAX_MESSAGE_BYTES = 16 << 20
 _SERVER_OPTIONS = [
-    ("grpc.so_reuseport", 0),  # a second service on the port must fail, not share it
     ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", _MAX_MESSAGE_BYTES),
     ("grpc.keepalive_permit_without_calls", 1),
@@ -132,14 +131,12 @@ class Service:
 
     async def _start(self) -> Running:
         settings, later = self._settings, self._stack.push_async_callback
-        uri = await self._engine()
+        uri = await self._stack.enter_async_context(engine_of(settings))
         database = connect(uri, settings.database, driver=settings.mongo_driver, listeners=self._listeners)
         later(database.close)
         parts = _Parts(settings, database)
 
-        # The server is there before the engine answers: health says so, calls are refused until the boundary opens.
-        server = grpc.aio.server(interceptors=[parts.boundary], options=_SERVER_OPTIONS)
-        port = _bind(server, settings)
+        server = grpc.aio.server(interceptors=[parts.boundary], options=[*_SERVER_OPTIONS, *_port_options(settings)])
         checks = health.aio.HealthServicer()
         await _set_health(checks, health_pb2.HealthCheckResponse.NOT_SERVING)
         health_pb2_grpc.add_HealthServicer_to_server(checks, server)
@@ -148,8 +145,10 @@ class Service:
         )
         contact_service_pb2_grpc.add_ContactServiceServicer_to_server(parts.contact_servicer, server)
         mail_service_pb2_grpc.add_MailServiceServicer_to_server(parts.mail_servicer, server)
-        await server.start()
         later(server.stop, 1.0)
+        if settings.workers == 1:
+            # The server is there before the engine answers: health says so, calls are refused until the boundary opens.
+            port = await _listen(server, settings)
 
         await _until_answering(database)
         await database.check()
@@ -159,7 +158,9 @@ class Service:
         await parts.process.start()
         later(parts.process.stop)
         later(parts.committer.settle, _HAND_BACK_S)
-        parts.carriers.local_port = await parts.listener.start(settings.smtp_host, settings.smtp_port)
+        parts.carriers.local_port = await parts.listener.start(
+            settings.smtp_host, settings.smtp_port, shared=settings.workers > 1
+        )
         later(parts.listener.stop)
         later(parts.carriers.close)
         parts.outbox.start()
@@ -174,29 +175,39 @@ class Service:
         later(_set_health, checks, health_pb2.HealthCheckResponse.NOT_SERVING)
         later(watch.stop)
         await _set_health(checks, health_pb2.HealthCheckResponse.SERVING)
+        if settings.workers > 1:
+            # Only now: the other workers serve what would come here before.
+            port = await _listen(server, settings)
         return Running(port, parts.carriers.local_port, uri, database, parts.keys, parts.committer)
 
-    async def _engine(self) -> str:
-        """The URI of the engine: the one that was set, else our own, started and watched."""
-        configured = self._settings.mongodb_uri.get_secret_value()
-        if configured:
-            return configured
-        data = self._settings.data
-        lock = DataLock(data)
+
+@asynccontextmanager
+async def engine_of(settings: Settings) -> AsyncIterator[str]:
+    """The URI of the engine: the one that was set, else our own, started, watched and stopped in the end."""
+    configured = settings.mongodb_uri.get_secret_value()
+    if configured:
+        yield configured
+        return
+    data = settings.data
+    lock = DataLock(data)
+    try:
+        data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock.acquire()
+    except AlreadyRunningError as error:
+        raise SystemExit(f"multimail-server: {error}") from None
+    except OSError as error:
+        raise SystemExit(
+            f"multimail-server: the data folder {data} cannot be used ({error.strerror}); "
+            "choose another with MULTIMAIL_DATA."
+        ) from None
+    try:
+        engine = EmbeddedEngine(data, find_binary(settings.engine))
         try:
-            data.mkdir(mode=0o700, parents=True, exist_ok=True)
-            lock.acquire()
-        except AlreadyRunningError as error:
-            raise SystemExit(f"multimail-server: {error}") from None
-        except OSError as error:
-            raise SystemExit(
-                f"multimail-server: the data folder {data} cannot be used ({error.strerror}); "
-                "choose another with MULTIMAIL_DATA."
-            ) from None
-        self._stack.callback(lock.release)
-        engine = EmbeddedEngine(data, find_binary(self._settings.engine))
-        self._stack.push_async_callback(engine.stop)
-        return await engine.start()
+            yield await engine.start()
+        finally:
+            await engine.stop()
+    finally:
+        lock.release()
 
 
 class _Parts:
@@ -287,6 +298,20 @@ class _Parts:
 
     async def _take_over(self, dead: str) -> None:
         await self.outbox.reclaim(dead)
+
+
+def _port_options(settings: Settings) -> list[tuple[str, int]]:
+    """Whether the port is shared: a second service there must fail, workers share it and pass connections on."""
+    if settings.workers == 1:
+        return [("grpc.so_reuseport", 0)]
+    return [("grpc.so_reuseport", 1), ("grpc.max_connection_age_ms", round(settings.connection_age_s * 1000))]
+
+
+async def _listen(server: grpc.aio.Server, settings: Settings) -> int:
+    """Starts the server on its port, and returns that."""
+    port = _bind(server, settings)
+    await server.start()
+    return port
 
 
 def _bind(server: grpc.aio.Server, settings: Settings) -> int:

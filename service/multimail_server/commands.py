@@ -16,6 +16,7 @@ from multimail_server.app import Service, new_id
 from multimail_server.fsck import check_accounts
 from multimail_server.storage.embedded import find_binary, find_running
 from multimail_server.storage.mongo import connect
+from multimail_server.supervisor import Supervisor
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from multimail_server.app import Running
     from multimail_server.settings import Settings
     from multimail_server.storage.mongo import Database
+    from multimail_server.supervisor import Supervised
 
 _FIRST_KEY_SCOPES = ("read", "write", "send", "admin")
 _MANY_CONTACTS = 20_000
@@ -42,12 +44,19 @@ def _say(text: str = "") -> None:
     sys.stdout.flush()
 
 
-async def serve(settings: Settings) -> int:
-    """Runs the service until it is asked to stop."""
+def start_logging(settings: Settings, who: str = "") -> None:
+    """Logs to stderr; `who` tells the processes of one service apart."""
+    speaker = f"[{who}] " if who else ""
     logging.basicConfig(
-        level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr
+        level=settings.log_level, format=f"%(asctime)s %(levelname)s {speaker}%(name)s %(message)s", stream=sys.stderr
     )
     logging.getLogger("mail.log").setLevel(logging.WARNING)  # aiosmtpd's, which names addresses
+
+
+async def serve(settings: Settings) -> int:
+    """Runs the service, in one process or in several, until it is asked to stop."""
+    alone = settings.workers == 1
+    start_logging(settings, "" if alone else "supervisor")
     loop = asyncio.get_running_loop()
     running = asyncio.current_task()
     stop = asyncio.Event()
@@ -61,7 +70,7 @@ async def serve(settings: Settings) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, asked)
     try:
-        async with Service(settings) as service:
+        async with Service(settings) if alone else Supervisor(settings) as service:
             started = True
             _greet(settings, service, await first_key(settings, service.keys))
             await stop.wait()
@@ -89,7 +98,7 @@ async def first_key(settings: Settings, keys: KeyStore) -> str:
     return key
 
 
-def _greet(settings: Settings, running: Running, key: str) -> None:
+def _greet(settings: Settings, running: Running | Supervised, key: str) -> None:
     """Says where everything is, and gives a first call to paste."""
     grpcurl = Path(sys.executable).parent / "grpcurl"
     engine = "your MongoDB (MONGODB_URI)"

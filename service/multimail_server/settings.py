@@ -6,8 +6,9 @@ import difflib
 import os
 import re
 import socket
+import sys
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, model_validator
@@ -33,13 +34,16 @@ class Settings(BaseSettings):
         data: The folder of the embedded engine's files, the first key and the outbox.
         host: Where gRPC listens.
         port: The gRPC port; 0 lets the system choose.
+        workers: How many processes serve on these ports; above 1 another one supervises them.
+        connection_age_s: With several workers: seconds after which a connection is asked to move, so that clients
+            spread over workers, and a worker that is restarted need not cut them.
         smtp_host: Where SMTP listens.
         smtp_port: The SMTP port; 0 lets the system choose.
         smtp_url: The relay for outgoing mail, `smtp://user:password@host:587`. Empty: mail for mailboxes here goes
             to our own listener, all other mail to the outbox folder.
         outbox: That folder; `<data>/outbox` unless given.
         hostname: What we call ourselves in SMTP.
-        smtp_connections: How many connections to one mail server there may be at once.
+        smtp_connections: How many connections to one mail server each worker may have at once.
         verp: Whether each mail's envelope sender tells which mail and recipient it was, so that every report about its
             delivery finds it. The relay must accept, and the domain deliver, `box+anything@domain`.
         authserv_ids: Names of the mail servers before ours whose Authentication-Results are believed, separated by
@@ -50,8 +54,8 @@ class Settings(BaseSettings):
         pair_sends_per_hour: Mails from one mailbox to one person within an hour.
         log_level: DEBUG, INFO, WARNING or ERROR.
         deadline_s: Deadline of a call that brings none, in seconds.
-        max_concurrent: Reads, and changes, under way at once.
-        rate_per_s: Calls a second per key; 0 for no bound.
+        max_concurrent: Reads, and changes, under way at once in each worker.
+        rate_per_s: Calls a second per key in each worker; 0 for no bound.
         tls_cert: PEM file of the gRPC server's certificate chain.
         tls_key: PEM file of its key.
     """
@@ -65,6 +69,8 @@ class Settings(BaseSettings):
     data: Path = Path("data")
     host: str = "127.0.0.1"
     port: int = Field(50051, ge=0, le=65535)
+    workers: int = Field(1, ge=1, le=64)
+    connection_age_s: float = Field(30.0, ge=0.5, le=3600)
     smtp_host: str = "127.0.0.1"
     smtp_port: int = Field(2525, ge=0, le=65535)
     smtp_url: SecretStr = SecretStr("")
@@ -93,6 +99,8 @@ class Settings(BaseSettings):
             raise ValueError("MONGODB_URI must begin with mongodb:// or mongodb+srv://")
         if relay and not _is_relay(relay):
             raise ValueError("MULTIMAIL_SMTP_URL must look like smtp://user:password@host:587")
+        if self.workers > 1 and sys.platform != "linux":
+            raise ValueError("MULTIMAIL_WORKERS above 1 needs Linux, which spreads connections; leave it at 1 here")
         return self
 
     @property
@@ -123,8 +131,12 @@ def _is_relay(url: str) -> bool:
         return False
 
 
-def from_environment() -> Settings:
-    """The settings of this process; ends it with a message that says what to do when they do not fit."""
+def from_environment(**given: Any) -> Settings:
+    """The settings of this process; ends it with a message that says what to do when they do not fit.
+
+    Args:
+        given: What the command line says; it goes before the environment.
+    """
     known = {_PREFIX + name.upper() for name in Settings.model_fields} | _CLIENT_VARIABLES
     for name in sorted(os.environ):
         if name.startswith(_PREFIX) and name not in known:
@@ -132,10 +144,15 @@ def from_environment() -> Settings:
             hint = f"did you mean {close[0]}?" if close else "known are " + ", ".join(sorted(known - _CLIENT_VARIABLES))
             raise SystemExit(f"multimail-server: there is no setting {name}; {hint}")
     try:
-        return Settings()
+        return Settings(**given)
     except ValidationError as error:
         problems = "; ".join(_problem(each["loc"], each["msg"]) for each in error.errors())
         raise SystemExit(f"multimail-server: {problems}") from None
+
+
+def environment_with(**changed: str) -> dict[str, str]:
+    """This process's environment with some variables changed, for a process that it starts."""
+    return os.environ | changed
 
 
 def _problem(where: tuple[int | str, ...], message: str) -> str:

@@ -57,10 +57,10 @@ class Server:
         output, _ = await process.communicate()
         return process.returncode or 0, output.decode()
 
-    async def start(self) -> str:
+    async def start(self, *arguments: str) -> str:
         """Starts it and returns what it said when it was ready."""
         self.process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "multimail_server", "serve", env=self._environment, cwd=self.folder,
+            sys.executable, "-m", "multimail_server", "serve", *arguments, env=self._environment, cwd=self.folder,
             stdout=asyncio.subprocess.PIPE, stderr=(self.folder / "errors.log").open("ab"),
         )  # fmt: skip
         assert self.process.stdout is not None

@@ -81,6 +81,25 @@ async def test_mail_is_kept_byte_by_byte() -> None:
         assert [("b@ours.test", "a@out.test", body), ("c@ours.test", "a@out.test", body)] == kept.mails
 
 
+async def test_who_is_amid_a_mail_hears_how_it_ended() -> None:
+    """A listener that stops lets a mail under way come to its answer, then cuts everybody."""
+    kept = Kept()
+    listener = Listener(accepts=kept.accepts, take_in=kept.take_in, hostname="ours.test")
+    reader, writer = await asyncio.open_connection("127.0.0.1", await listener.start("127.0.0.1", 0))
+    for line in START:
+        await reader.readline()
+        writer.write(line + b"\r\n")
+    while not (await asyncio.wait_for(reader.readline(), 10)).startswith(b"354"):
+        pass
+    stopping = asyncio.create_task(listener.stop())
+    await asyncio.sleep(0.1)
+    writer.write(b"Subject: x\r\n\r\ny\r\n.\r\n")
+    assert b"250 2.0.0 kept\r\n" == await asyncio.wait_for(reader.read(), 10)
+    await stopping
+    assert 1 == len(kept.mails)
+    writer.close()
+
+
 async def test_refusals() -> None:
     """Strangers get 550, failures 451 so that the peer comes again, too large 552, too many recipients 452."""
     async with listening(max_bytes=1_000) as (kept, port):

@@ -40,6 +40,8 @@ def test_defaults() -> None:
         ("MULTIMAIL_SMTP_URL", "smtp://relay.test:port", "smtp://user:password@host:587"),
         ("MONGODB_URI", "postgres://x", "mongodb://"),
         ("MULTIMAIL_DEADLINE_S", "0", "MULTIMAIL_DEADLINE_S"),
+        ("MULTIMAIL_WORKERS", "0", "MULTIMAIL_WORKERS: Input should be greater than or equal to 1"),
+        ("MULTIMAIL_CONNECTION_AGE_S", "0", "MULTIMAIL_CONNECTION_AGE_S"),
     ],
 )
 def test_wrong_settings_say_what_to_do(monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str) -> None:
@@ -48,6 +50,18 @@ def test_wrong_settings_say_what_to_do(monkeypatch: pytest.MonkeyPatch, name: st
     with pytest.raises(SystemExit) as ended:
         settings.from_environment()
     assert said in str(ended.value)
+
+
+def test_the_command_line_goes_before_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`--workers` is checked like the variable and wins over it; several need a system that spreads connections."""
+    monkeypatch.setenv("MULTIMAIL_WORKERS", "3")
+    monkeypatch.setattr("sys.platform", "linux")
+    assert (3, 2) == (settings.from_environment().workers, settings.from_environment(workers="2").workers)
+    with pytest.raises(SystemExit, match="MULTIMAIL_WORKERS"):
+        settings.from_environment(workers="many")
+    monkeypatch.setattr("sys.platform", "darwin")
+    with pytest.raises(SystemExit, match="leave it at 1"):
+        settings.from_environment()
 
 
 def test_secrets_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:

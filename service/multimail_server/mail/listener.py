@@ -6,7 +6,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Any
 
-from aiosmtpd.smtp import SMTP, Envelope, Session
+from aiosmtpd.smtp import SMTP, Envelope, Session, syntax
 
 from multimail_server.mail.mime import MAX_RAW_BYTES
 
@@ -17,6 +17,7 @@ log = logging.getLogger("multimail.smtp")
 
 MAX_RECIPIENTS = 50
 _TIMEOUT_S = 60.0
+_FINISHES_WITHIN_S = 1.0
 
 
 class _Protocol(SMTP):
@@ -51,22 +52,30 @@ class Listener:
         self._hostname = hostname
         self._max_bytes = max_bytes
         self._max_connections = max_connections
-        self._connected: set[asyncio.BaseTransport] = set()
+        self._connected: set[_Counted] = set()
         self._server: asyncio.Server | None = None
 
-    async def start(self, host: str, port: int) -> int:
-        """Listens and returns the port, which for port 0 the system chose."""
+    async def start(self, host: str, port: int, *, shared: bool = False) -> int:
+        """Listens and returns the port, which for port 0 the system chose; `shared` with other processes or alone."""
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(self._protocol, host, port)
+        self._server = await loop.create_server(self._protocol, host, port, reuse_port=shared)
         bound: int = self._server.sockets[0].getsockname()[1]
         return bound
 
     async def stop(self) -> None:
-        """Stops listening and cuts those still connected: what was answered with 250 is safe, the rest comes again."""
+        """Stops listening and cuts those still connected: what was answered with 250 is safe, the rest comes again.
+
+        Whoever is amid a mail has a second to hear how it ended, for else they could not tell whether it was taken.
+        """
         if self._server is not None:
             self._server.close()
-            for transport in list(self._connected):
-                transport.close()
+            for _ in range(round(_FINISHES_WITHIN_S / 0.02)):
+                if not any(each.amid_mail for each in self._connected):
+                    break
+                await asyncio.sleep(0.02)
+            for each in list(self._connected):
+                if each.transport is not None:
+                    each.transport.close()
             await asyncio.sleep(0)
 
     def _protocol(self) -> asyncio.BaseProtocol:
@@ -121,9 +130,15 @@ class Listener:
 
 
 class _Counted(_Protocol):
-    """A conversation that counts itself, and turns away when there are too many."""
+    """A conversation that counts itself, and turns away when there are too many.
 
-    def __init__(self, handler: Listener, connected: set[asyncio.BaseTransport], most: int, **options: Any) -> None:
+    Attributes:
+        amid_mail: Whether a mail's content is under way, or its answer.
+    """
+
+    amid_mail = False
+
+    def __init__(self, handler: Listener, connected: set[_Counted], most: int, **options: Any) -> None:
         super().__init__(handler, **options)
         self._connected = connected
         self._most = most
@@ -134,11 +149,20 @@ class _Counted(_Protocol):
             transport.write(b"421 4.7.0 too many connections, try again later\r\n")
             transport.close()
             return
-        self._connected.add(transport)
+        self._connected.add(self)
         super().connection_made(transport)
 
     def connection_lost(self, error: Exception | None) -> None:
         """Ends."""
-        if self.transport in self._connected:
-            self._connected.discard(self.transport)
+        if self in self._connected:
+            self._connected.discard(self)
             super().connection_lost(error)
+
+    @syntax("DATA")
+    async def smtp_DATA(self, arg: str) -> None:
+        """Takes a mail's content."""
+        self.amid_mail = True
+        try:
+            await super().smtp_DATA(arg)
+        finally:
+            self.amid_mail = False

@@ -105,13 +105,14 @@ class EmbeddedEngine:
     Args:
         data: The data folder; made when missing.
         binary: The engine's program.
+        pid: The engine's process, where it is known to live.
     """
 
-    def __init__(self, data: Path, binary: str) -> None:
+    def __init__(self, data: Path, binary: str, *, pid: int = 0) -> None:
         self._data = data
         self._binary = binary
         self._port = 0
-        self._pid = 0
+        self._pid = pid
         self._child: asyncio.subprocess.Process | None = None
         self._watching: asyncio.Task[None] | None = None
         self._stopping = False
@@ -134,6 +135,8 @@ class EmbeddedEngine:
         if self._watching is not None:
             self._watching.cancel()
             await asyncio.gather(self._watching, return_exceptions=True)
+        if not self._pid:  # it never started, and to signal 0 would be to signal ourselves
+            return
         for signal_number in (signal.SIGTERM, signal.SIGKILL):
             if await self._ended(signal_number):
                 break
@@ -194,6 +197,20 @@ class EmbeddedEngine:
                 log.warning("the engine could not be started: %s", error)
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, _LONGEST_PAUSE_S)
+
+
+async def end_left_behind(data: Path, uri: str) -> None:
+    """Ends the living engine on this folder, if it is the one at this URI and nobody looks after it any more."""
+    if find_running(data) != uri:
+        return
+    lock = DataLock(data)
+    try:
+        lock.acquire()  # also so that one alone asks it: secantusd-py hangs when it is asked twice at once
+    except AlreadyRunningError:
+        return
+    if row := _living(data):  # else another one ended it meanwhile
+        await EmbeddedEngine(data, "", pid=row["pid"]).stop()
+    lock.release()
 
 
 def _row_path(data: Path) -> Path:
