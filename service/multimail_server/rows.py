@@ -24,27 +24,30 @@ async def in_order(
         begin: The key of a row, and the work on it; an error it raises ends everything.
         at_once: How many rows may be under way.
     """
-    begun: asyncio.Queue[tuple[Key, asyncio.Task[T]] | None] = asyncio.Queue(at_once)
+    begun: asyncio.Queue[tuple[Key, asyncio.Task[T]] | Exception | None] = asyncio.Queue(at_once)
     tasks: set[asyncio.Task[T]] = set()
 
     async def take() -> None:
+        end: Exception | None = None
         try:
             async for row in rows:
                 key, work = begin(row)
                 task = asyncio.create_task(work)
                 tasks.add(task)
                 await begun.put((key, task))
-        finally:
-            await begun.put(None)
+        except Exception as error:  # noqa: BLE001  whatever it is, it ends the rows where they are yielded
+            end = error
+        await begun.put(end)
 
     taking = asyncio.create_task(take())
     try:
-        while (entry := await begun.get()) is not None:
+        while entry := await begun.get():
+            if isinstance(entry, Exception):
+                raise entry
             key, task = entry
             (outcome,) = await asyncio.gather(task, return_exceptions=True)
             tasks.discard(task)
             yield key, outcome
-        await taking
     finally:
         for each in (taking, *tasks):
             each.cancel()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import pytest
 from google.protobuf.struct_pb2 import Struct
-from tests.rpc.calls import reason_of, refusal, stubs
+from tests.rpc.calls import reason_of, refusal, stubs, until
 
 from multimail.v1 import contact_pb2, error_reason_pb2
 from multimail.v1 import contact_service_pb2 as pb
@@ -163,6 +163,7 @@ async def test_an_import_takes_no_more_than_it_can_write(account: Account, monke
             sent = number
 
     async with stubs(account) as (contacts, _):
+        before = len(asyncio.all_tasks())
         call = contacts.ImportContacts(rows())
         await call.read()
         await asyncio.sleep(1.0)  # nobody reads
@@ -170,6 +171,11 @@ async def test_an_import_takes_no_more_than_it_can_write(account: Account, monke
         call.cancel()
         count = (await contacts.CountContacts(pb.CountContactsRequest())).count
         assert 0 < count <= sent + 1
+
+        async def gone() -> bool:
+            return len(asyncio.all_tasks()) <= before + 1
+
+        await until(gone)
 
 
 async def test_changes_somebody_waits_for_go_before_rows(account: Account) -> None:
