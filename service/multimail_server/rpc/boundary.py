@@ -35,6 +35,12 @@ log = logging.getLogger("multimail.rpc")
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 _USEFUL_S = 0.005
+# Reflection's two versions differ in name only; grpcio serves the older one.
+_SERVED_BY = {
+    "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo": (
+        "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
+    ),
+}
 # How often a stream looks whether it may go on.
 _LOOK_S = 0.5
 
@@ -87,6 +93,9 @@ class Boundary(grpc.aio.ServerInterceptor):
         wrapped = self._handlers.get(method)
         if wrapped is not None:
             return wrapped
+        if method in _SERVED_BY:
+            details: Any = type(handler_call_details)  # grpc takes its own kind only
+            handler_call_details = details(_SERVED_BY[method], handler_call_details.invocation_metadata)
         handler = await continuation(handler_call_details)
         if handler is None:
             return self._wrapped(method, None)
@@ -182,12 +191,11 @@ class Boundary(grpc.aio.ServerInterceptor):
         left = context.time_remaining()
         if left is not None and left < _USEFUL_S:
             raise DomainError(Reason.OUT_OF_TIME, "The call's deadline leaves no time to do anything.")
-        if is_open(call.method) and handler is not None:
-            return await _served(handler, _parsed(handler, raw), context)
+        if is_open(call.method):
+            return await _served(_known(handler), _parsed(_known(handler), raw), context)
         async with asyncio.timeout(self.deadline_s if left is None else None):
             caller = await self._caller(call, metadata)
-            if handler is None:
-                raise DomainError(Reason.METHOD_UNKNOWN, "This service has no such method.")
+            handler = _known(handler)
             with self.admission.admitted(caller.key_id, "read" if SCOPES[call.method] == "read" else "change"):
                 request = _parsed(handler, raw)
                 validate(request)
@@ -242,6 +250,12 @@ class Boundary(grpc.aio.ServerInterceptor):
             if name == "x-request-id" and isinstance(value, str) and _REQUEST_ID.fullmatch(value):
                 return value
         return self.new_id("req")
+
+
+def _known(handler: _Handler | None) -> _Handler:
+    if handler is None:
+        raise DomainError(Reason.METHOD_UNKNOWN, "This service has no such method.")
+    return handler
 
 
 async def _served(handler: Any, request: Message, context: Any) -> Any:
