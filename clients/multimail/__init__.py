@@ -37,6 +37,7 @@ from multimail.notifications import Notification
 from multimail.oversight import DecisionOutcome, HeldEmail, HeldPerson
 from multimail.paging import AsyncResults, Results
 from multimail.sending import Guard, OutgoingAttachment, SendCheck
+from multimail.streaming import AsyncStream, Stream
 from multimail.threads import Thread
 from multimail.watching import AsyncWatch, Watch
 
@@ -45,6 +46,7 @@ __all__ = [
     "AlreadyExistsError",
     "AsyncClient",
     "AsyncResults",
+    "AsyncStream",
     "AsyncWatch",
     "Attachment",
     "AuthenticationResults",
@@ -76,6 +78,7 @@ __all__ = [
     "ResourceExhaustedError",
     "Results",
     "SendCheck",
+    "Stream",
     "Suppression",
     "Thread",
     "UnauthenticatedError",

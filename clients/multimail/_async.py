@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from multimail import contacts, delivery, mailboxes, notifications, threads
-from multimail.watching import PATIENCE_S
+from multimail.streaming import PATIENCE_S
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -384,7 +384,7 @@ class Notifications:
         types: words.NotificationType | Sequence[words.NotificationType] = (),
         mailbox: str | None = None,
         patience: float = PATIENCE_S,
-    ) -> AsyncWatch:
+    ) -> AsyncWatch[notifications.Notification]:
         """What happens, as it happens: every notification once, in order, also across broken connections.
 
         Args:
@@ -404,8 +404,10 @@ class Notifications:
                 async for notification in watch:
                     print(notification.email_id)
         """
-        request = notifications.watch(after_seq, types, mailbox, only_new=only_new)
-        return await self._caller.watch(request, patience)
+        if mailbox and "@" in mailbox:  # an address may be given to another mailbox while the watch reconnects
+            found = await self._caller.run(mailboxes.get(mailbox))
+            mailbox = found.id
+        return await self._caller.watch(notifications.watch(after_seq, types, mailbox, only_new=only_new), patience)
 
 
 class Suppressions:

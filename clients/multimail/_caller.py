@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
 
-from multimail import mailboxes
 from multimail._wire import Attempts, Call, Reconnects, closed
 from multimail.errors import MultimailError
 from multimail.paging import AsyncResults, Page, Results, first_size
+from multimail.streaming import is_cancelled
 from multimail.v1 import contact_service_pb2_grpc, mail_service_pb2_grpc
-from multimail.watching import AsyncWatch, Watch, is_cancelled
+from multimail.watching import AsyncWatch, Watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from google.protobuf.message import Message
 
     from multimail._wire import Endpoint
-    from multimail.v1 import mail_service_pb2
 
 T = TypeVar("T")
 
@@ -53,17 +53,17 @@ class Caller:
         """The results of a list call, page by page."""
         return Results(lambda token, size: self.run(page(token, size)), limit)
 
-    def watch(self, request: mail_service_pb2.WatchNotificationsRequest, patience: float) -> Watch:
-        """A watch that is ready: it is known what it follows, and where it begins."""
-        if request.mailbox_email:  # which may be given to another mailbox while the watch reconnects
-            request.mailbox_id = self.run(mailboxes.get(request.mailbox_email)).id
-        watch = Watch(
-            lambda again: self._invoke("MailService", "WatchNotifications", again),
-            request,
-            Reconnects(self._endpoint, patience, time.monotonic),
-        )
+    def watch(self, call: Call[T | None], patience: float) -> Watch[T]:
+        """A watch that is ready: it is known where it begins."""
+        watch = Watch(self._opener(call.service, call.method), call, self._reconnects(patience))
         watch.start()
         return watch
+
+    def _opener(self, service: str, method: str) -> Callable[[Any], Any]:
+        return functools.partial(self._invoke, service, method)
+
+    def _reconnects(self, patience: float) -> Reconnects:
+        return Reconnects(self._endpoint, patience, time.monotonic)
 
     def _invoke(self, service: str, method: str, request: Message, timeout: float | None = None) -> Any:
         try:
@@ -116,17 +116,17 @@ class AsyncCaller:
             first = await fetch(first.next_page_token, first_size(limit))
         return AsyncResults(fetch, limit, first)
 
-    async def watch(self, request: mail_service_pb2.WatchNotificationsRequest, patience: float) -> AsyncWatch:
-        """A watch that is ready: it is known what it follows, and where it begins."""
-        if request.mailbox_email:  # which may be given to another mailbox while the watch reconnects
-            request.mailbox_id = (await self.run(mailboxes.get(request.mailbox_email))).id
-        watch = AsyncWatch(
-            lambda again: self._invoke("MailService", "WatchNotifications", again),
-            request,
-            Reconnects(self._endpoint, patience, time.monotonic),
-        )
+    async def watch(self, call: Call[T | None], patience: float) -> AsyncWatch[T]:
+        """A watch that is ready: it is known where it begins."""
+        watch = AsyncWatch(self._opener(call.service, call.method), call, self._reconnects(patience))
         await watch.start()
         return watch
+
+    def _opener(self, service: str, method: str) -> Callable[[Any], Any]:
+        return functools.partial(self._invoke, service, method)
+
+    def _reconnects(self, patience: float) -> Reconnects:
+        return Reconnects(self._endpoint, patience, time.monotonic)
 
     def _invoke(self, service: str, method: str, request: Message, timeout: float | None = None) -> Any:
         if self._closed:
