@@ -9,8 +9,10 @@ Example:
 
 from multimail import words
 from multimail.aio import AsyncClient
+from multimail.bulk import AsyncImport, ContactRow, Import, RowOutcome
 from multimail.client import Client
-from multimail.contacts import Contact, Erasure, Interaction
+from multimail.contacts import Contact, ContactChange, Erasure, Interaction, SearchPlan
+from multimail.context import ContactContext
 from multimail.delivery import Suppression
 from multimail.errors import (
     AbortedError,
@@ -45,6 +47,7 @@ __all__ = [
     "AbortedError",
     "AlreadyExistsError",
     "AsyncClient",
+    "AsyncImport",
     "AsyncResults",
     "AsyncStream",
     "AsyncWatch",
@@ -53,6 +56,9 @@ __all__ = [
     "CancelledError",
     "Client",
     "Contact",
+    "ContactChange",
+    "ContactContext",
+    "ContactRow",
     "DeadlineExceededError",
     "Decision",
     "DecisionOutcome",
@@ -64,6 +70,7 @@ __all__ = [
     "GuardRefusedError",
     "HeldEmail",
     "HeldPerson",
+    "Import",
     "Interaction",
     "InternalError",
     "InvalidArgumentError",
@@ -77,6 +84,8 @@ __all__ = [
     "Refusal",
     "ResourceExhaustedError",
     "Results",
+    "RowOutcome",
+    "SearchPlan",
     "SendCheck",
     "Stream",
     "Suppression",

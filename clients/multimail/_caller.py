@@ -9,19 +9,22 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
 
-from multimail._wire import Attempts, Call, Reconnects, closed
+from multimail._wire import Attempts, Call, Reconnects, closed, minted
+from multimail.bulk import AsyncImport, Exported, Import
 from multimail.errors import MultimailError
 from multimail.paging import AsyncResults, Page, Results, first_size
-from multimail.streaming import is_cancelled
+from multimail.streaming import AsyncStream, Stream, is_cancelled
 from multimail.v1 import contact_service_pb2_grpc, mail_service_pb2_grpc
 from multimail.watching import AsyncWatch, Watch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from google.protobuf.message import Message
 
     from multimail._wire import Endpoint
+    from multimail.bulk import AsyncRows, Rows
+    from multimail.contacts import Contact
 
 T = TypeVar("T")
 
@@ -52,6 +55,19 @@ class Caller:
     def results(self, page: Callable[[str, int], Call[Page[T]]], limit: int | None) -> Results[T]:
         """The results of a list call, page by page."""
         return Results(lambda token, size: self.run(page(token, size)), limit)
+
+    def run_all(self, calls: Iterable[Call[list[T]]]) -> list[T]:
+        """What several calls answer, one after the other."""
+        return [each for call in calls for each in self.run(call)]
+
+    def export(self, call: Call[Contact], patience: float) -> Stream[Contact]:
+        """All that a streaming call answers."""
+        return Stream(self._opener(call.service, call.method), Exported(call), self._reconnects(patience))
+
+    def import_(self, rows: Rows, import_id: str | None, patience: float) -> Import:
+        """An import, named anew unless it has a name."""
+        opens = self._opener("ContactService", "ImportContacts")
+        return Import(opens, rows, minted(import_id), self._reconnects(patience))
 
     def watch(self, call: Call[T | None], patience: float) -> Watch[T]:
         """A watch that is ready: it is known where it begins."""
@@ -115,6 +131,19 @@ class AsyncCaller:
         while first.passes:
             first = await fetch(first.next_page_token, first_size(limit))
         return AsyncResults(fetch, limit, first)
+
+    async def run_all(self, calls: Iterable[Call[list[T]]]) -> list[T]:
+        """What several calls answer, one after the other."""
+        return [each for call in calls for each in await self.run(call)]
+
+    def export(self, call: Call[Contact], patience: float) -> AsyncStream[Contact]:
+        """All that a streaming call answers."""
+        return AsyncStream(self._opener(call.service, call.method), Exported(call), self._reconnects(patience))
+
+    def import_(self, rows: AsyncRows, import_id: str | None, patience: float) -> AsyncImport:
+        """An import, named anew unless it has a name."""
+        opens = self._opener("ContactService", "ImportContacts")
+        return AsyncImport(opens, rows, minted(import_id), self._reconnects(patience))
 
     async def watch(self, call: Call[T | None], patience: float) -> AsyncWatch[T]:
         """A watch that is ready: it is known where it begins."""

@@ -39,9 +39,10 @@ def test_both_clients_have_one_surface(sync: str, asynchronous: str) -> None:
     assert signatures(client, sync) == signatures(aio, asynchronous)
 
 
-def test_both_watches_have_one_surface() -> None:
-    """What follows the history has the same methods in both forms."""
-    assert signatures(multimail, "Watch") == signatures(multimail, "AsyncWatch")
+@pytest.mark.parametrize("name", ["Stream", "Watch", "Import"])
+def test_both_forms_of_a_stream_have_one_surface(name: str) -> None:
+    """What streams has the same methods in both forms."""
+    assert signatures(multimail, name) == signatures(multimail, f"Async{name}")
 
 
 def test_every_code_has_an_exception() -> None:
