@@ -9,8 +9,10 @@ Example:
 
 from multimail import words
 from multimail.aio import AsyncClient
+from multimail.bulk import AsyncImport, ContactRow, Import, RowOutcome
 from multimail.client import Client
-from multimail.contacts import Contact, Erasure, Interaction
+from multimail.contacts import Contact, ContactChange, Erasure, Interaction, SearchPlan
+from multimail.context import ContactContext
 from multimail.delivery import Suppression
 from multimail.errors import (
     AbortedError,
@@ -37,6 +39,7 @@ from multimail.notifications import Notification
 from multimail.oversight import DecisionOutcome, HeldEmail, HeldPerson
 from multimail.paging import AsyncResults, Results
 from multimail.sending import Guard, OutgoingAttachment, SendCheck
+from multimail.streaming import AsyncStream, Stream
 from multimail.threads import Thread
 from multimail.watching import AsyncWatch, Watch
 
@@ -44,13 +47,18 @@ __all__ = [
     "AbortedError",
     "AlreadyExistsError",
     "AsyncClient",
+    "AsyncImport",
     "AsyncResults",
+    "AsyncStream",
     "AsyncWatch",
     "Attachment",
     "AuthenticationResults",
     "CancelledError",
     "Client",
     "Contact",
+    "ContactChange",
+    "ContactContext",
+    "ContactRow",
     "DeadlineExceededError",
     "Decision",
     "DecisionOutcome",
@@ -62,6 +70,7 @@ __all__ = [
     "GuardRefusedError",
     "HeldEmail",
     "HeldPerson",
+    "Import",
     "Interaction",
     "InternalError",
     "InvalidArgumentError",
@@ -75,7 +84,10 @@ __all__ = [
     "Refusal",
     "ResourceExhaustedError",
     "Results",
+    "RowOutcome",
+    "SearchPlan",
     "SendCheck",
+    "Stream",
     "Suppression",
     "Thread",
     "UnauthenticatedError",

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
 
-from multimail import mailboxes
-from multimail._wire import Attempts, Call, Reconnects, closed
+from multimail._wire import Attempts, Call, Reconnects, closed, minted
+from multimail.bulk import AsyncImport, Exported, Import
 from multimail.errors import MultimailError
 from multimail.paging import AsyncResults, Page, Results, first_size
+from multimail.streaming import AsyncStream, Stream, is_cancelled
 from multimail.v1 import contact_service_pb2_grpc, mail_service_pb2_grpc
-from multimail.watching import AsyncWatch, Watch, is_cancelled
+from multimail.watching import AsyncWatch, Watch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from google.protobuf.message import Message
 
     from multimail._wire import Endpoint
-    from multimail.v1 import mail_service_pb2
+    from multimail.bulk import AsyncRows, Rows
+    from multimail.contacts import Contact
 
 T = TypeVar("T")
 
@@ -53,17 +56,30 @@ class Caller:
         """The results of a list call, page by page."""
         return Results(lambda token, size: self.run(page(token, size)), limit)
 
-    def watch(self, request: mail_service_pb2.WatchNotificationsRequest, patience: float) -> Watch:
-        """A watch that is ready: it is known what it follows, and where it begins."""
-        if request.mailbox_email:  # which may be given to another mailbox while the watch reconnects
-            request.mailbox_id = self.run(mailboxes.get(request.mailbox_email)).id
-        watch = Watch(
-            lambda again: self._invoke("MailService", "WatchNotifications", again),
-            request,
-            Reconnects(self._endpoint, patience, time.monotonic),
-        )
+    def run_all(self, calls: Iterable[Call[list[T]]]) -> list[T]:
+        """What several calls answer, one after the other."""
+        return [each for call in calls for each in self.run(call)]
+
+    def export(self, call: Call[Contact], patience: float) -> Stream[Contact]:
+        """All that a streaming call answers."""
+        return Stream(self._opener(call.service, call.method), Exported(call), self._reconnects(patience))
+
+    def import_(self, rows: Rows, import_id: str | None, patience: float) -> Import:
+        """An import, named anew unless it has a name."""
+        opens = self._opener("ContactService", "ImportContacts")
+        return Import(opens, rows, minted(import_id), self._reconnects(patience))
+
+    def watch(self, call: Call[T | None], patience: float) -> Watch[T]:
+        """A watch that is ready: it is known where it begins."""
+        watch = Watch(self._opener(call.service, call.method), call, self._reconnects(patience))
         watch.start()
         return watch
+
+    def _opener(self, service: str, method: str) -> Callable[[Any], Any]:
+        return functools.partial(self._invoke, service, method)
+
+    def _reconnects(self, patience: float) -> Reconnects:
+        return Reconnects(self._endpoint, patience, time.monotonic)
 
     def _invoke(self, service: str, method: str, request: Message, timeout: float | None = None) -> Any:
         try:
@@ -116,17 +132,30 @@ class AsyncCaller:
             first = await fetch(first.next_page_token, first_size(limit))
         return AsyncResults(fetch, limit, first)
 
-    async def watch(self, request: mail_service_pb2.WatchNotificationsRequest, patience: float) -> AsyncWatch:
-        """A watch that is ready: it is known what it follows, and where it begins."""
-        if request.mailbox_email:  # which may be given to another mailbox while the watch reconnects
-            request.mailbox_id = (await self.run(mailboxes.get(request.mailbox_email))).id
-        watch = AsyncWatch(
-            lambda again: self._invoke("MailService", "WatchNotifications", again),
-            request,
-            Reconnects(self._endpoint, patience, time.monotonic),
-        )
+    async def run_all(self, calls: Iterable[Call[list[T]]]) -> list[T]:
+        """What several calls answer, one after the other."""
+        return [each for call in calls for each in await self.run(call)]
+
+    def export(self, call: Call[Contact], patience: float) -> AsyncStream[Contact]:
+        """All that a streaming call answers."""
+        return AsyncStream(self._opener(call.service, call.method), Exported(call), self._reconnects(patience))
+
+    def import_(self, rows: AsyncRows, import_id: str | None, patience: float) -> AsyncImport:
+        """An import, named anew unless it has a name."""
+        opens = self._opener("ContactService", "ImportContacts")
+        return AsyncImport(opens, rows, minted(import_id), self._reconnects(patience))
+
+    async def watch(self, call: Call[T | None], patience: float) -> AsyncWatch[T]:
+        """A watch that is ready: it is known where it begins."""
+        watch = AsyncWatch(self._opener(call.service, call.method), call, self._reconnects(patience))
         await watch.start()
         return watch
+
+    def _opener(self, service: str, method: str) -> Callable[[Any], Any]:
+        return functools.partial(self._invoke, service, method)
+
+    def _reconnects(self, patience: float) -> Reconnects:
+        return Reconnects(self._endpoint, patience, time.monotonic)
 
     def _invoke(self, service: str, method: str, request: Message, timeout: float | None = None) -> Any:
         if self._closed:

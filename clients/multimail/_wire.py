@@ -47,7 +47,7 @@ class Call(Generic[T]):
         service: `ContactService` or `MailService`.
         method: The RPC's name.
         request: Its request.
-        convert: Turns the reply into what the caller gets.
+        convert: Turns the reply, or each one of a stream, into what the caller gets.
     """
 
     service: str

@@ -108,6 +108,43 @@ class Erasure:
     scrub_by: datetime | None
 
 
+@dataclass(frozen=True, slots=True)
+class SearchPlan:
+    """How a search was done.
+
+    Attributes:
+        indexes: The indexes that led to the contacts looked at, one for each branch of an OR; that of all contacts when
+            no condition could lead.
+        indexed: Whether an index serves a condition; False when every contact had to be looked at.
+        examined: How many contacts the indexes lead to, counted up to 20,001.
+        returned: How many of them the page holds.
+    """
+
+    indexes: list[str]
+    indexed: bool
+    examined: int
+    returned: int
+
+
+@dataclass(frozen=True, slots=True)
+class ContactChange:
+    """Word that a contact changed.
+
+    Attributes:
+        seq: The number of the change.
+        contact: The contact as it is now, which may be newer than the change; None when the person was erased.
+        contact_id: Its id.
+        matches: Whether it meets the conditions now; one that does not is told too, for it may have met them before.
+        erased: Whether the person was erased.
+    """
+
+    seq: int
+    contact: Contact | None
+    contact_id: str
+    matches: bool
+    erased: bool
+
+
 def contact_from(message: contact_pb2.Contact, outcome: words.UpsertOutcome | Literal[""] = "") -> Contact:
     """The contact of a message."""
     return Contact(
@@ -160,7 +197,7 @@ def _erasure(message: contact_pb2.Erasure) -> Erasure:
     )
 
 
-def _which(email: str | None, identifier: str | None) -> Any:
+def which(email: str | None, identifier: str | None) -> Any:
     """The one contact that is meant."""
     if (email is None) == (identifier is None):
         raise InvalidArgumentError("Give either email= or id=.", reason="INVALID_FIELD")
@@ -210,7 +247,7 @@ def upsert(
 
 def get(email: str | None, identifier: str | None) -> Call[Contact]:
     """GetContact."""
-    return Call(_SERVICE, "GetContact", _json.message(pb.GetContactRequest, **_which(email, identifier)), contact_from)
+    return Call(_SERVICE, "GetContact", _json.message(pb.GetContactRequest, **which(email, identifier)), contact_from)
 
 
 def update(
@@ -232,7 +269,7 @@ def update(
     """UpdateContact."""
     request = _json.message(
         pb.UpdateContactRequest,
-        **_which(email, identifier),
+        **which(email, identifier),
         name=name,
         metadata=_json.to_struct(metadata, "metadata") if metadata else None,
         replace_metadata=replace_metadata,
@@ -250,37 +287,74 @@ def update(
 
 def delete(email: str | None, identifier: str | None, etag: str, request_id: str | None) -> Call[Erasure]:
     """DeleteContact."""
-    which = _which(email, identifier)
-    request = _json.message(pb.DeleteContactRequest, **which, etag=etag, request_id=minted(request_id))
+    request = _json.message(
+        pb.DeleteContactRequest, **which(email, identifier), etag=etag, request_id=minted(request_id)
+    )
     return Call(_SERVICE, "DeleteContact", request, _erasure)
 
 
-def search(
-    query: str, email: str, domain: str, name: str, filters: Mapping[str, Any] | None, token: str, size: int
-) -> Call[Page[Contact]]:
+def conditions(
+    query: str,
+    email: str,
+    domain: str,
+    name: str,
+    filters: Mapping[str, Any] | None,
+    filter: str,  # noqa: A002  the field's name in the API
+) -> dict[str, Any]:
+    """The fields that say which contacts are meant."""
+    typed = _json.to_values(filters, "filters")
+    return {"query": query, "email": email, "domain": domain, "name": name, "filters": typed, "filter": filter}
+
+
+def search(chosen: dict[str, Any], order_by: str, token: str, size: int, *, explain: bool) -> Call[Page[Contact]]:
     """SearchContacts, one page."""
     request = _json.message(
-        pb.SearchContactsRequest,
-        query=query,
-        email=email,
-        domain=domain,
-        name=name,
-        filters=_json.to_values(filters, "filters"),
-        page_token=token,
-        page_size=size,
+        pb.SearchContactsRequest, **chosen, order_by=order_by, page_token=token, page_size=size, explain=explain
     )
-    return Call(
-        _SERVICE,
-        "SearchContacts",
-        request,
-        lambda reply: Page([contact_from(each) for each in reply.contacts], reply.next_page_token),
+    return Call(_SERVICE, "SearchContacts", request, _found)
+
+
+def _found(reply: pb.SearchContactsResponse) -> Page[Contact]:
+    plan = None
+    if reply.HasField("plan"):
+        told = reply.plan
+        plan = SearchPlan(list(told.indexes), told.indexed, told.examined, told.returned)
+    return Page([contact_from(each) for each in reply.contacts], reply.next_page_token, plan)
+
+
+def count(chosen: dict[str, Any]) -> Call[int]:
+    """CountContacts."""
+    request = _json.message(pb.CountContactsRequest, **chosen)
+    return Call(_SERVICE, "CountContacts", request, lambda reply: int(reply.count))
+
+
+def export(chosen: dict[str, Any]) -> Call[Contact]:
+    """ExportContacts, each response of it."""
+    request = _json.message(pb.ExportContactsRequest, **chosen)
+    return Call(_SERVICE, "ExportContacts", request, lambda reply: contact_from(reply.contact))
+
+
+def watch(chosen: dict[str, Any], after_seq: int, *, only_new: bool) -> Call[ContactChange | None]:
+    """WatchContacts; a response may only say how far the stream is."""
+    request = _json.message(pb.WatchContactsRequest, **chosen, after_seq=after_seq, only_new=only_new)
+    return Call(_SERVICE, "WatchContacts", request, _change)
+
+
+def _change(reply: pb.WatchContactsResponse) -> ContactChange | None:
+    if not reply.contact_id:
+        return None
+    return ContactChange(
+        seq=reply.seq,
+        contact=contact_from(reply.contact) if reply.HasField("contact") else None,
+        contact_id=reply.contact_id,
+        matches=reply.matches,
+        erased=reply.erased,
     )
 
 
 def interactions(email: str | None, identifier: str | None, token: str, size: int) -> Call[Page[Interaction]]:
     """ListInteractions, one page."""
-    which = _which(email, identifier)
-    request = _json.message(pb.ListInteractionsRequest, **which, page_token=token, page_size=size)
+    request = _json.message(pb.ListInteractionsRequest, **which(email, identifier), page_token=token, page_size=size)
     return Call(
         _SERVICE,
         "ListInteractions",

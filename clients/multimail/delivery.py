@@ -39,7 +39,8 @@ class Suppression:
     create_time: datetime | None
 
 
-def _suppression(message: mail_pb2.Suppression) -> Suppression:
+def suppression_from(message: mail_pb2.Suppression) -> Suppression:
+    """The suppression of a message."""
     return Suppression(
         address=message.address,
         reason=word(mail_pb2.SuppressionReason, message.reason),
@@ -85,17 +86,17 @@ def list_suppressions(address: str, token: str, size: int) -> Call[Page[Suppress
         _SERVICE,
         "ListSuppressions",
         _json.message(pb.ListSuppressionsRequest, address=address, page_token=token, page_size=size),
-        lambda reply: Page([_suppression(each) for each in reply.suppressions], reply.next_page_token),
+        lambda reply: Page([suppression_from(each) for each in reply.suppressions], reply.next_page_token),
     )
 
 
 def add_suppression(address: str, request_id: str | None) -> Call[Suppression]:
     """AddSuppression."""
     request = _json.message(pb.AddSuppressionRequest, address=address, request_id=minted(request_id))
-    return Call(_SERVICE, "AddSuppression", request, _suppression)
+    return Call(_SERVICE, "AddSuppression", request, suppression_from)
 
 
 def remove_suppression(address: str, request_id: str | None) -> Call[Suppression]:
     """RemoveSuppression."""
     request = _json.message(pb.RemoveSuppressionRequest, address=address, request_id=minted(request_id))
-    return Call(_SERVICE, "RemoveSuppression", request, lambda reply: _suppression(reply.suppression))
+    return Call(_SERVICE, "RemoveSuppression", request, lambda reply: suppression_from(reply.suppression))

@@ -187,8 +187,44 @@ BY_CODE: dict[grpc.StatusCode, type[MultimailError]] = {
     _CODE.DATA_LOSS: InternalError,
     _CODE.UNAUTHENTICATED: UnauthenticatedError,
 }
-# Reasons callers act on get an exception of their own.
-_BY_REASON: dict[str, type[MultimailError]] = {"GUARD_REFUSED": GuardRefusedError}
+# The same for each reason: a row of a batch is refused with a reason alone. Those callers act on have their own.
+BY_REASON: dict[str, type[MultimailError]] = {
+    "INVALID_FIELD": InvalidArgumentError,
+    "INVALID_FILTER": InvalidArgumentError,
+    "INVALID_PAGE_TOKEN": InvalidArgumentError,
+    "MALFORMED_REQUEST": InvalidArgumentError,
+    "REQUEST_ID_REUSED": InvalidArgumentError,
+    "KEY_MISSING": UnauthenticatedError,
+    "KEY_INVALID": UnauthenticatedError,
+    "SCOPE_MISSING": PermissionDeniedError,
+    "CONTACT_NOT_FOUND": NotFoundError,
+    "MAILBOX_NOT_FOUND": NotFoundError,
+    "EMAIL_NOT_FOUND": NotFoundError,
+    "THREAD_NOT_FOUND": NotFoundError,
+    "SUPPRESSION_NOT_FOUND": NotFoundError,
+    "ATTACHMENT_NOT_FOUND": NotFoundError,
+    "CONTACT_EXISTS": AlreadyExistsError,
+    "ADDRESS_TAKEN": AlreadyExistsError,
+    "ETAG_MISMATCH": AbortedError,
+    "CONTENTION": AbortedError,
+    "MODE_FORBIDS": FailedPreconditionError,
+    "MODE_NOT_AVAILABLE": FailedPreconditionError,
+    "STATE_FORBIDS": FailedPreconditionError,
+    "SUPPRESSED": FailedPreconditionError,
+    "CONTENT_CHANGED": FailedPreconditionError,
+    "POSITION_TOO_OLD": FailedPreconditionError,
+    "FILTER_TOO_BROAD": FailedPreconditionError,
+    "GUARD_REFUSED": GuardRefusedError,
+    "RATE_LIMITED": ResourceExhaustedError,
+    "TOO_BUSY": ResourceExhaustedError,
+    "CONVERSATION_TOO_FAST": ResourceExhaustedError,
+    "ENGINE_UNAVAILABLE": UnavailableError,
+    "OUTCOME_UNKNOWN": UnavailableError,
+    "SHUTTING_DOWN": UnavailableError,
+    "OUT_OF_TIME": DeadlineExceededError,
+    "METHOD_UNKNOWN": UnimplementedError,
+    "INTERNAL": InternalError,
+}
 _HINTS = {
     _CODE.UNAUTHENTICATED: "Give a key with api_key= or MULTIMAIL_API_KEY; `multimail-server keys create` makes one.",
     _CODE.PERMISSION_DENIED: "Use a key that has the scope.",
@@ -220,7 +256,7 @@ def error_from(
             if detail.Is(message.DESCRIPTOR):
                 detail.Unpack(message)
     log_id = values.get("x-request-id", "")
-    return _BY_REASON.get(info.reason, BY_CODE[code])(
+    return BY_REASON.get(info.reason, BY_CODE[code])(
         status.message or details or code.name,
         reason=info.reason or ("CONNECTION" if code is _CODE.UNAVAILABLE else code.name),
         hint=_hint(code, info.reason, unreached, request_id),
@@ -230,6 +266,12 @@ def error_from(
         request_id=request_id,
         log_id=log_id if isinstance(log_id, str) else "",
     )
+
+
+def error_of(refusal: Refusal) -> MultimailError:
+    """The exception for a row that was refused."""
+    kind = BY_REASON.get(refusal.reason, MultimailError)
+    return kind(refusal.message, reason=refusal.reason, metadata=refusal.metadata)
 
 
 def _hint(code: grpc.StatusCode, reason: str, unreached: str, request_id: str) -> str:

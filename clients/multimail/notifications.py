@@ -100,8 +100,14 @@ def list_all(
 
 def watch(
     after_seq: int, types: str | Sequence[str], mailbox: str | None, *, only_new: bool
-) -> pb.WatchNotificationsRequest:
-    """The request of WatchNotifications."""
-    return _json.message(
+) -> Call[Notification | None]:
+    """WatchNotifications; a response may only say how far the stream is."""
+    request = _json.message(
         pb.WatchNotificationsRequest, **refs(mailbox), after_seq=after_seq, types=_types(types), only_new=only_new
+    )
+    return Call(
+        _SERVICE,
+        "WatchNotifications",
+        request,
+        lambda reply: notification_from(reply.notification) if reply.HasField("notification") else None,
     )

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
+    from multimail.contacts import SearchPlan
+
 T = TypeVar("T")
 
 PAGE_SIZE = 100
@@ -16,10 +18,11 @@ MAX_PAGE_SIZE = 500
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[T]):
-    """One page, and the token of the next; empty on the last."""
+    """One page, the token of the next, which is empty on the last, and how the page was found if that was asked."""
 
     items: list[T]
     next_page_token: str
+    plan: SearchPlan | None = None
 
     @property
     def passes(self) -> bool:
@@ -44,6 +47,7 @@ class Results(Generic[T]):
 
     Attributes:
         items: The first page, a list; empty only when nothing was found.
+        plan: How `contacts.search(explain=True)` found the first page; else None.
     """
 
     def __init__(self, fetch: Callable[[str, int], Page[T]], limit: int | None) -> None:
@@ -54,6 +58,7 @@ class Results(Generic[T]):
         while self._first.passes:
             self._first = fetch(self._first.next_page_token, first_size(limit))
         self.items: list[T] = _within(limit, 0, self._first.items)
+        self.plan = self._first.plan
 
     def pages(self) -> Iterator[list[T]]:
         """The pages, each a list; the last one is cut to the limit."""
@@ -81,6 +86,7 @@ class AsyncResults(Generic[T]):
 
     Attributes:
         items: The first page, a list; empty only when nothing was found.
+        plan: How `contacts.search(explain=True)` found the first page; else None.
     """
 
     def __init__(self, fetch: Callable[[str, int], Awaitable[Page[T]]], limit: int | None, first: Page[T]) -> None:
@@ -89,6 +95,7 @@ class AsyncResults(Generic[T]):
         self._limit = limit
         self._first = first
         self.items: list[T] = _within(limit, 0, first.items)
+        self.plan = first.plan
 
     async def pages(self) -> AsyncIterator[list[T]]:
         """The pages, each a list; the last one is cut to the limit."""

@@ -59,7 +59,8 @@ class Thread:
     unanswered_since: datetime | None
 
 
-def _thread(message: mail_pb2.Thread, emails: Sequence[mail_pb2.Email] = ()) -> Thread:
+def thread_from(message: mail_pb2.Thread, emails: Sequence[mail_pb2.Email] = ()) -> Thread:
+    """The thread of a message, with these mails."""
     return Thread(
         id=message.id,
         subject=message.subject,
@@ -102,11 +103,11 @@ def list_all(
         _SERVICE,
         "ListThreads",
         request,
-        lambda reply: Page([_thread(each) for each in reply.threads], reply.next_page_token),
+        lambda reply: Page([thread_from(each) for each in reply.threads], reply.next_page_token),
     )
 
 
 def get(identifier: str) -> Call[Thread]:
     """GetThread."""
     request = _json.message(pb.GetThreadRequest, id=identifier)
-    return Call(_SERVICE, "GetThread", request, lambda reply: _thread(reply.thread, reply.emails))
+    return Call(_SERVICE, "GetThread", request, lambda reply: thread_from(reply.thread, reply.emails))

@@ -1,51 +1,47 @@
-"""Following the account's history: a stream that takes itself up again where it broke."""
+"""Following what happens by its number: a stream that never ends and has no gap."""
 
 from __future__ import annotations
 
-import asyncio
-import threading
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
-import grpc
-
-from multimail.notifications import notification_from
-from multimail.v1 import mail_service_pb2 as pb
+from multimail.streaming import AsyncStream, Stream
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import Callable
 
-    from multimail._wire import Reconnects
-    from multimail.notifications import Notification
+    from multimail._wire import Call, Reconnects
 
-PATIENCE_S = 300.0
+T = TypeVar("T")
 
 
-class _Place:
-    """How far a watch is, and how it goes on from there."""
+class _Numbered(Generic[T]):
+    """How far a watch is: up to a number, which is known once it began or was told where to."""
 
-    def __init__(self, request: pb.WatchNotificationsRequest) -> None:
-        self._request = request
-        self.known = not request.only_new
-        self.seq = request.after_seq
+    ends = False
 
-    def request(self) -> pb.WatchNotificationsRequest:
+    def __init__(self, call: Call[T | None]) -> None:
+        self._request = cast("Any", call.request)
+        self._convert = call.convert
+        self.known: bool = not self._request.only_new
+
+    @property
+    def seq(self) -> int:
+        """The number."""
+        return int(self._request.after_seq)
+
+    def request(self) -> Any:
         """The request that goes on from here."""
-        again = pb.WatchNotificationsRequest()
-        again.CopyFrom(self._request)
-        if self.known:
-            again.after_seq, again.only_new = self.seq, False
-        return again
+        return self._request
 
-    def take(self, response: pb.WatchNotificationsResponse) -> list[Notification]:
-        """The notification of a response; empty when it only says how far the stream is."""
-        found = [notification_from(response.notification)] if response.HasField("notification") else []
-        self.known, self.seq = True, response.seq
-        return found
+    def take(self, response: Any) -> list[T]:
+        """What the response tells; empty when it only says how far the stream is."""
+        told = self._convert(response)
+        self.known, self._request.after_seq, self._request.only_new = True, response.seq, False
+        return [] if told is None else [told]
 
 
-class Watch:
-    """Notifications as they happen: each once, in order, without a gap; made by `client.notifications.watch`.
+class Watch(Stream[T]):
+    """What happens, as it happens: each once, in order, without a gap; made by the calls named `watch`.
 
     Iterating waits for the next one and never ends by itself. A broken connection is taken up again where it broke;
     after an exception out of the wait, such as Ctrl-C, the next step goes on as if nothing had been. A watch belongs to
@@ -63,88 +59,27 @@ class Watch:
                 print(notification.email_id)
     """
 
-    def __init__(
-        self,
-        connect: Callable[[pb.WatchNotificationsRequest], Any],
-        request: pb.WatchNotificationsRequest,
-        reconnects: Reconnects,
-    ) -> None:
-        """A watch that opens its streams with `connect`, first for `request`, again as `reconnects` says."""
-        self._connect = connect
-        self._place = _Place(request)
-        self._reconnects = reconnects
-        self._stream: Any = None
-        self._closed = threading.Event()
-        self._first: list[Notification] = []
+    def __init__(self, connect: Callable[[Any], Any], call: Call[T | None], reconnects: Reconnects) -> None:
+        """A watch that opens its streams with `connect`, first for the call's request, again as `reconnects` says."""
+        self._number = _Numbered(call)
+        super().__init__(connect, self._number, reconnects)
+        self._first: list[T] = []
 
     @property
     def seq(self) -> int:
         """The number up to which everything that passes the filter was yielded."""
-        return self._place.seq
+        return self._number.seq
 
     def start(self) -> None:
         """Waits until it is known where the watch begins."""
-        while not self._place.known and not self._closed.is_set():
+        while not self._number.known and not self._closed.is_set():
             self._first += self._read()
 
-    def __iter__(self) -> Iterator[Notification]:
-        return self
-
-    def __next__(self) -> Notification:
-        if self._first:
-            return self._first.pop()
-        while not self._closed.is_set():
-            for notification in self._read():
-                return notification
-        raise StopIteration
-
-    def _read(self) -> list[Notification]:
-        """The notification of the next response; empty when there is none in it, or the stream broke."""
-        ended: grpc.RpcError | None = None
-        try:
-            response = next(self._opened())
-            self._reconnects.heard()
-            return self._place.take(response)
-        except StopIteration:
-            pass
-        except grpc.RpcError as error:
-            ended = error
-        except BaseException:  # out of a signal handler for instance; a new stream goes on where this one was
-            self._forget()
-            raise
-        self._forget()
-        if not self._closed.is_set():
-            self._closed.wait(self._reconnects.after(ended))
-        return []
-
-    def _opened(self) -> Any:
-        """The stream, opened where there is none."""
-        if self._stream is None:
-            self._stream = self._connect(self._place.request())
-            if self._closed.is_set():  # by a thread that did not see the stream yet
-                self._stream.cancel()
-            self._reconnects.opened(self._stream.initial_metadata())
-        return self._stream
-
-    def _forget(self) -> None:
-        stream, self._stream = self._stream, None
-        if stream is not None:
-            stream.cancel()
-
-    def close(self) -> None:
-        """Ends the watch, also while another thread waits for its next notification."""
-        self._closed.set()
-        if (stream := self._stream) is not None:
-            stream.cancel()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __next__(self) -> T:
+        return self._first.pop() if self._first else super().__next__()
 
 
-class AsyncWatch:
+class AsyncWatch(AsyncStream[T]):
     """The same for asyncio: `async with`, `async for`; it belongs to one task at a time.
 
     Giving up a wait loses nothing: bound it with `asyncio.timeout` and go on later.
@@ -159,90 +94,21 @@ class AsyncWatch:
                 notification = await anext(watch)
     """
 
-    def __init__(
-        self,
-        connect: Callable[[pb.WatchNotificationsRequest], Any],
-        request: pb.WatchNotificationsRequest,
-        reconnects: Reconnects,
-    ) -> None:
-        """A watch that opens its streams with `connect`, first for `request`, again as `reconnects` says."""
-        self._connect = connect
-        self._place = _Place(request)
-        self._reconnects = reconnects
-        self._stream: Any = None
-        self._closed = asyncio.Event()
-        self._first: list[Notification] = []
+    def __init__(self, connect: Callable[[Any], Any], call: Call[T | None], reconnects: Reconnects) -> None:
+        """A watch that opens its streams with `connect`, first for the call's request, again as `reconnects` says."""
+        self._number = _Numbered(call)
+        super().__init__(connect, self._number, reconnects)
+        self._first: list[T] = []
 
     @property
     def seq(self) -> int:
         """The number up to which everything that passes the filter was yielded."""
-        return self._place.seq
+        return self._number.seq
 
     async def start(self) -> None:
         """Waits until it is known where the watch begins."""
-        while not self._place.known and not self._closed.is_set():
+        while not self._number.known and not self._closed.is_set():
             self._first += await self._read()
 
-    def __aiter__(self) -> AsyncIterator[Notification]:
-        return self
-
-    async def __anext__(self) -> Notification:
-        if self._first:
-            return self._first.pop()
-        while not self._closed.is_set():
-            for notification in await self._read():
-                return notification
-        raise StopAsyncIteration
-
-    async def _read(self) -> list[Notification]:
-        """The notification of the next response; empty when there is none in it, or the stream broke."""
-        ended: grpc.RpcError | None = None
-        try:
-            response = await anext(await self._opened())
-            self._reconnects.heard()
-            return self._place.take(response)
-        except StopAsyncIteration:
-            pass
-        except grpc.RpcError as error:
-            ended = error
-        except BaseException as error:
-            self._forget()
-            # A CancelledError is the caller's own wish, unless it is how grpc says that the stream was cancelled.
-            if is_cancelled() or not isinstance(error, asyncio.CancelledError):
-                raise
-        self._forget()
-        if not self._closed.is_set():
-            pause = self._reconnects.after(ended)
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._closed.wait(), pause)
-        return []
-
-    async def _opened(self) -> AsyncIterator[Any]:
-        """The responses of the stream, which is opened where there is none."""
-        if self._stream is None:
-            self._stream = self._connect(self._place.request())
-            self._reconnects.opened(await self._stream.initial_metadata())
-        return aiter(self._stream)
-
-    def _forget(self) -> None:
-        stream, self._stream = self._stream, None
-        if stream is not None:
-            stream.cancel()
-
-    async def close(self) -> None:
-        """Ends the watch, also while another task waits for its next notification."""
-        self._closed.set()
-        if self._stream is not None:
-            self._stream.cancel()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.close()
-
-
-def is_cancelled() -> bool:
-    """Whether the running task was told to end; else a CancelledError is grpc's word for a call that was cancelled."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
+    async def __anext__(self) -> T:
+        return self._first.pop() if self._first else await super().__anext__()

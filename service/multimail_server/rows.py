@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
     from typing import Any
 
 Row = TypeVar("Row")
@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 async def in_order(
     rows: AsyncIterator[Row], begin: Callable[[Row], tuple[Key, Coroutine[Any, Any, T]]], *, at_once: int
-) -> AsyncIterator[tuple[Key, T | BaseException]]:
+) -> AsyncGenerator[tuple[Key, T | BaseException], None]:
     """Works on rows as they come, and yields each one's key and outcome, in their order.
 
     Args:

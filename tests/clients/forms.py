@@ -38,14 +38,14 @@ async def client_of(form: str, account: Account, *scopes: str, agent: str = "tes
 
 
 class Following:
-    """A watch of either form, taken step by step."""
+    """A watch, or another stream, of either form, taken step by step."""
 
-    def __init__(self, watch: multimail.Watch | multimail.AsyncWatch) -> None:
+    def __init__(self, watch: Any) -> None:
         self.watch = watch
 
-    async def step(self, timeout_s: float = 20) -> multimail.Notification:
-        """The next notification."""
-        if isinstance(self.watch, multimail.AsyncWatch):
+    async def step(self, timeout_s: float = 20) -> Any:
+        """What comes next."""
+        if isinstance(self.watch, multimail.AsyncStream):
             return await asyncio.wait_for(anext(self.watch), timeout_s)
         try:
             return await asyncio.wait_for(asyncio.to_thread(next, self.watch), timeout_s)
@@ -53,15 +53,15 @@ class Following:
             self.watch.close()  # else its thread would wait for ever, and the run with it
             raise
 
-    async def rest(self) -> list[multimail.Notification]:
+    async def rest(self) -> list[Any]:
         """All that comes until it ends."""
-        if isinstance(self.watch, multimail.AsyncWatch):
+        if isinstance(self.watch, multimail.AsyncStream):
             return [each async for each in self.watch]
         return await asyncio.to_thread(list, self.watch)
 
     async def close(self) -> None:
         """Ends it."""
-        if isinstance(self.watch, multimail.AsyncWatch):
+        if isinstance(self.watch, multimail.AsyncStream):
             await self.watch.close()
         else:
             self.watch.close()

@@ -13,8 +13,9 @@ from tests.clients.forms import FORMS, InThreads
 
 import multimail
 from multimail import aio, client
-from multimail.errors import BY_CODE
+from multimail.errors import BY_CODE, BY_REASON
 from multimail.v1 import contact_pb2, contact_service_pb2, contact_service_pb2_grpc
+from multimail_server.rpc.status import CODES
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -38,14 +39,21 @@ def test_both_clients_have_one_surface(sync: str, asynchronous: str) -> None:
     assert signatures(client, sync) == signatures(aio, asynchronous)
 
 
-def test_both_watches_have_one_surface() -> None:
-    """What follows the history has the same methods in both forms."""
-    assert signatures(multimail, "Watch") == signatures(multimail, "AsyncWatch")
+@pytest.mark.parametrize("name", ["Stream", "Watch", "Import"])
+def test_both_forms_of_a_stream_have_one_surface(name: str) -> None:
+    """What streams has the same methods in both forms."""
+    assert signatures(multimail, name) == signatures(multimail, f"Async{name}")
 
 
 def test_every_code_has_an_exception() -> None:
     """Every status code grpc knows but OK is an exception of ours."""
     assert set(grpc.StatusCode) - {grpc.StatusCode.OK} == set(BY_CODE)
+
+
+def test_every_reason_has_an_exception() -> None:
+    """Every reason of the service is an exception of ours: that of the code it comes with, or a kind of it."""
+    assert {reason.value for reason in CODES} == set(BY_REASON)
+    assert all(issubclass(BY_REASON[reason.value], BY_CODE[code]) for reason, code in CODES.items())
 
 
 async def test_synchronous_client_end_to_end(account: Account) -> None:

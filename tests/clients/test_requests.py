@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import pytest
 from google.protobuf.message_factory import GetMessageClass
-from tests.clients.forms import FORMS, InThreads
+from tests.clients.forms import FORMS, Following, InThreads
 
 import multimail
 from multimail._words import word
@@ -53,10 +53,17 @@ class Recorder(grpc.GenericRpcHandler):
 
         async def stream(request: Any, context: Any) -> AsyncIterator[Any]:
             self.seen.append((method.name, request))
-            yield answer(seq=1)
+            yield answer(**({"seq": 1} if "seq" in answer.DESCRIPTOR.fields_by_name else {}))
+
+        async def each(requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
+            async for request in requests:
+                self.seen.append((method.name, request))
+                yield answer(row=request.row)
 
         form = {"request_deserializer": asked.FromString, "response_serializer": answer.SerializeToString}
-        if method.name == "WatchNotifications":
+        if method.client_streaming:
+            return grpc.stream_stream_rpc_method_handler(each, **form)
+        if method.server_streaming:
             return grpc.unary_stream_rpc_method_handler(stream, **form)
         return grpc.unary_unary_rpc_method_handler(unary, **form)
 
@@ -77,7 +84,17 @@ async def everything(client: Any) -> None:
     known = {"name": "n", "metadata": {"plan": "pro"}, "last_contacted": WHEN}
     await client.contacts.create(email="a@b.test", upsert=True, **known)
     await client.contacts.upsert(email="a@b.test", **known)
-    await client.contacts.search(query="q", email="a@b.test", domain="b.test", name="n", filters={"metadata.n": 2})
+    await client.contacts.upsert_many([{"email": "a@b.test", **known}])
+    await Following(await client.contacts.import_([{"email": "a@b.test", **known}] * 2, "i")).rest()
+    await client.contacts.get_many(["a@b.test", "contact_1"])
+    chosen = {
+        "query": "q", "email": "a@b.test", "domain": "b.test", "name": "n", "filters": {"metadata.n": 2},
+        "filter": "metadata.n > 1",
+    }  # fmt: skip
+    await client.contacts.search(**chosen, order_by="name", explain=True)
+    await client.contacts.count(**chosen)
+    await Following(await client.contacts.export(**chosen)).rest()
+    await client.contacts.watch(**chosen, only_new=True)
     for who in ({"email": "a@b.test"}, {"id": "contact_1"}):
         await client.contacts.get(**who)
         await client.contacts.update(
@@ -86,6 +103,7 @@ async def everything(client: Any) -> None:
         )  # fmt: skip
         await client.contacts.delete(**who, etag="e")
         await client.contacts.interactions(**who)
+        await client.contacts.context(**who, max_characters=500)
     guard = multimail.Guard(timedelta(days=3), True, "W1", True, {"metadata.plan": "pro"}, "k")
     files = [multimail.OutgoingAttachment("a.txt", b"x", "text/plain")]
     bodies = {"body": "b", "html_body": "<p>b", "markdown_body": "*b*"}
@@ -157,6 +175,8 @@ async def test_every_call_and_field_can_be_sent(recorder: tuple[Recorder, str], 
         sent[name] |= {field.name for field, _ in request.ListFields()}
     # A watch begins at a number or now; the tests of watches send the other one. An address becomes an id before it.
     sent["WatchNotifications"] |= {"after_seq", "mailbox_email"}
+    sent["WatchContacts"] |= {"after_seq"}
+    sent["ExportContacts"] |= {"after_id"}  # which going on after a cut adds
     unsent = {name: set(METHODS[name].input_type.fields_by_name) - sent[name] for name in METHODS}
     assert {} == {name: fields for name, fields in unsent.items() if fields}
 
@@ -205,6 +225,10 @@ async def test_both_forms_send_the_same(recorder: tuple[Recorder, str]) -> None:
         (contact_pb2.Contact, multimail.Contact, {"outcome"}),
         (contact_pb2.Interaction, multimail.Interaction, set()),
         (contact_pb2.Erasure, multimail.Erasure, set()),
+        (contact_service_pb2.SearchPlan, multimail.SearchPlan, set()),
+        (contact_service_pb2.ContactContext, multimail.ContactContext, set()),
+        (contact_service_pb2.WatchContactsResponse, multimail.ContactChange, set()),
+        (contact_service_pb2.UpsertedContact, multimail.RowOutcome, {"row", "error"}),
     ],
 )
 def test_every_field_is_shown(message: Any, shown: Any, more: set[str]) -> None:
@@ -249,6 +273,11 @@ GUARD = multimail.Guard(dedupe_key=HALF)
         ("unset", lambda client: client.contacts.update(id="contact_1", unset=[HALF])),
         ("set", lambda client: client.contacts.update(id="contact_1", set={HALF: 1})),
         ('filters["metadata.a"].in', lambda client: client.contacts.search(filters={"metadata.a": {"in": [HALF]}})),
+        ("filter", lambda client: client.contacts.count(filter=HALF)),
+        ("query", lambda client: client.contacts.export(query=HALF)),
+        ("after_seq", lambda client: client.contacts.watch(after_seq=2**63)),
+        ("max_characters", lambda client: client.contacts.context(id="contact_1", max_characters=2**31)),
+        ("id", lambda client: client.contacts.get_many([HALF])),
         ("to", lambda client: client.send_email(from_mailbox="mbx_1", to=["a@b.test", HALF])),
         (
             "dedupe_key",

@@ -102,12 +102,13 @@ def test_public_names_of_the_client() -> None:
     """The client's public names are these; taking one away breaks callers."""
     assert multimail.__all__ == sorted(multimail.__all__)
     assert {
-        "AbortedError", "AlreadyExistsError", "AsyncClient", "AsyncResults", "AsyncWatch", "Attachment",
-        "AuthenticationResults", "CancelledError", "Client", "Contact", "DeadlineExceededError", "Decision",
-        "DecisionOutcome", "DeliveryEvent", "Email", "Erasure", "FailedPreconditionError", "Guard",
-        "GuardRefusedError", "HeldEmail", "HeldPerson", "Interaction", "InternalError", "InvalidArgumentError",
-        "Mailbox", "MultimailError", "NotFoundError", "Notification", "OutgoingAttachment",
-        "PermissionDeniedError", "Recipient", "Refusal", "ResourceExhaustedError", "Results", "SendCheck",
-        "Suppression", "Thread", "UnauthenticatedError", "UnavailableError", "UnimplementedError", "Violation",
-        "Watch", "words",
+        "AbortedError", "AlreadyExistsError", "AsyncClient", "AsyncImport", "AsyncResults", "AsyncStream",
+        "AsyncWatch", "Attachment", "AuthenticationResults", "CancelledError", "Client", "Contact",
+        "ContactChange", "ContactContext", "ContactRow", "DeadlineExceededError", "Decision", "DecisionOutcome",
+        "DeliveryEvent", "Email", "Erasure", "FailedPreconditionError", "Guard", "GuardRefusedError",
+        "HeldEmail", "HeldPerson", "Import", "Interaction", "InternalError", "InvalidArgumentError", "Mailbox",
+        "MultimailError", "NotFoundError", "Notification", "OutgoingAttachment", "PermissionDeniedError",
+        "Recipient", "Refusal", "ResourceExhaustedError", "Results", "RowOutcome", "SearchPlan", "SendCheck",
+        "Stream", "Suppression", "Thread", "UnauthenticatedError", "UnavailableError", "UnimplementedError",
+        "Violation", "Watch", "words",
     } == set(multimail.__all__)  # fmt: skip

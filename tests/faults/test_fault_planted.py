@@ -118,7 +118,7 @@ async def guarded_senders(world: World) -> None:
 async def heard_from_at_two(world: World) -> None:
     """Mail of one person arrives at two services."""
     await world.send("one")
-    for wave in range(5):
+    for wave in range(12):
         await asyncio.gather(*(world.ingest(f"in{wave}-{n}", node=world.nodes[n % len(world.nodes)]) for n in range(6)))
 
 

@@ -160,4 +160,4 @@ async def test_death_at_every_step(
             for _ in range(lanes):
                 group.create_task(lane())
         row.count = f"{crashes} kills at {most} steps, {rounds} rounds"
-        assert crashes >= len(picked) * 0.8, (crashes, len(picked), learnt)
+        assert crashes >= len(picked) * (0.8 if rounds > 1 else 0.5), (crashes, len(picked), learnt)

@@ -305,10 +305,10 @@ class World:
         await self.until(self._nothing_under_way, within_s)
 
     async def _nothing_under_way(self) -> bool:
-        for state in ("queued", "sending"):
-            where = {"account": ACCOUNT, "state": state}
-            if await self.database.find("emails", where, projection={"_id": 1}, limit=1):
-                return False
+        # In one look: between two of them a mail may go from the one state to the other.
+        where = {"account": ACCOUNT, "state": {"$in": ["queued", "sending"]}}
+        if await self.database.find("emails", where, projection={"_id": 1}, limit=1):
+            return False
         return not await self.database.find("erasures", {"account": ACCOUNT, "done": False}, limit=1)
 
     async def until(self, holds: Callable[[], Awaitable[bool]], within_s: float = 20.0) -> None:

@@ -359,9 +359,9 @@ async def test_a_thread_is_open_for_as_long_as_the_setting_says(engine_uri: str,
         )  # fmt: skip
         (contact,) = await account.running.database.find("contacts", {"account": account.name})
         for hours, passes in ((23, False), (25, True)):
-            then = contact["open_until"] - timedelta(hours=hours)
+            then = contact["young_until"] - timedelta(hours=hours)
             await account.running.database.update_one(
-                "contacts", {"_id": contact["_id"]}, {"$set": {"open_until": then}}
+                "contacts", {"_id": contact["_id"]}, {"$set": {"young_until": then}}
             )
             check = pb.BatchCheckSendsRequest(from_mailbox_email=box, to=["bo@person.test"], guard=guarded.guard)
             (answer,) = (await mail.BatchCheckSends(check)).checks

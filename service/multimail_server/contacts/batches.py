@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from multimail_server.accounts.caller import current_caller
 from multimail_server.accounts.request import changing
 from multimail_server.aip.paging import MAX_PAGE_BYTES
 from multimail_server.contacts import convert, requests
-from multimail_server.errors import DomainError
+from multimail_server.errors import DomainError, Reason
 from multimail_server.mail.convert import refusal_to_proto
 from multimail_server.rows import in_order
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 # Rows of one import that are being written; while so many are, no more are taken in.
 _UNDER_WAY = 500
+# Nobody refused the row: it can be written when the engine answers again, or by another process.
+_NOT_NOW = {Reason.ENGINE_UNAVAILABLE, Reason.OUTCOME_UNKNOWN, Reason.SHUTTING_DOWN}
 
 
 class BatchCalls:
@@ -64,8 +67,11 @@ class BatchCalls:
                 raise errors.invalid_field("import_id", "is required in the first message of an import")
             return row.row, self._imported(import_id, row)
 
-        async for number, result in in_order(rows, started, at_once=_UNDER_WAY):
-            yield _imported(number, _known(result))
+        async with contextlib.aclosing(in_order(rows, started, at_once=_UNDER_WAY)) as results:
+            async for number, result in results:
+                if isinstance(result, DomainError) and result.reason in _NOT_NOW:
+                    raise result  # the client goes on from this row
+                yield _imported(number, _known(result))
 
     async def _imported(self, import_id: str, row: contact_service_pb2.ImportContactsRequest) -> Changed:
         """Writes one row; one with the same number was written before if the import is the same."""
