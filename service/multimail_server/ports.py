@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import stat
 from pathlib import Path
 
 _PATIENCE_S = 12.0
@@ -46,10 +47,12 @@ def stop_listening(port: int) -> None:
     """
     for descriptor in list(Path("/dev/fd").iterdir()):
         try:
-            with socket.socket(fileno=os.dup(int(descriptor.name))) as found:
+            if not stat.S_ISSOCK(os.fstat(number := int(descriptor.name)).st_mode):
+                continue
+            with socket.socket(fileno=os.dup(number)) as found:
                 if found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) and found.getsockname()[1:2] == (port,):
                     found.shutdown(socket.SHUT_RDWR)
-        except OSError:  # no socket, or closed meanwhile
+        except OSError:  # closed meanwhile
             continue
 
 

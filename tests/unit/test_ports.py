@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 
 import pytest
@@ -54,3 +55,15 @@ def test_who_stops_listening_keeps_its_connections() -> None:
             socket.create_connection(("127.0.0.1", port), 2)
         with listener(port, shared=True), socket.create_connection(("127.0.0.1", port), 2) as moved:
             assert port == moved.getpeername()[1]
+
+
+def test_looking_for_the_listener_leaves_no_file_open() -> None:
+    """After a listener was looked for, this process has the files open that it had before."""
+    reading, writing = os.pipe()
+    try:
+        before = sorted(os.listdir("/dev/fd"))
+        ports.stop_listening(1)
+        assert before == sorted(os.listdir("/dev/fd"))
+    finally:
+        os.close(reading)
+        os.close(writing)
