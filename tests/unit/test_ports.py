@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from pathlib import Path
 
 import pytest
 
@@ -61,9 +62,9 @@ def test_looking_for_the_listener_leaves_no_file_open() -> None:
     """After a listener was looked for, this process has the files open that it had before."""
     reading, writing = os.pipe()
     try:
-        before = sorted(os.listdir("/dev/fd"))
+        before = sorted(Path("/dev/fd").iterdir())
         ports.stop_listening(1)
-        assert before == sorted(os.listdir("/dev/fd"))
+        assert before == sorted(Path("/dev/fd").iterdir())
     finally:
         os.close(reading)
         os.close(writing)
