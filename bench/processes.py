@@ -68,10 +68,10 @@ class System:
     database: str = ""
 
 
-def cpu_s(pid: int) -> float:
-    """CPU seconds a process has used; 0 where that cannot be read."""
+def cpu_s(process: int | str) -> float:
+    """CPU seconds a process (or thread: `pid/task/tid`) has used; 0 where that cannot be read."""
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return 0.0
     return (int(fields[11]) + int(fields[12])) / TICKS
