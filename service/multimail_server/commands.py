@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -42,6 +43,16 @@ def _say(text: str = "") -> None:
     sys.stdout.flush()
 
 
+def _spare_collecting() -> None:
+    """Has Python look for unreachable cycles more rarely, and never among what lasts as long as the process.
+
+    Calls leave hardly any; looking for them after each 700 new objects took a quarter of a batch's time.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
+
+
 async def serve(settings: Settings) -> int:
     """Runs the service until it is asked to stop."""
     logging.basicConfig(
@@ -63,6 +74,7 @@ async def serve(settings: Settings) -> int:
     try:
         async with Service(settings) as service:
             started = True
+            _spare_collecting()
             _greet(settings, service, await first_key(settings, service.keys))
             await stop.wait()
             _say("Stopping …")
