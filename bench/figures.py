@@ -148,7 +148,7 @@ def _rows(figures: Figures) -> Iterator[tuple[str, ...]]:
         *("case", "callers", "system", "calls/s", "rows/s", "p50 ms", "p99 ms"),
         *("CPU µs/call", "engine µs", "× echo", "÷ peer"),
     )
-    for each in sorted(figures.results, key=lambda each: (each.case, each.callers)):
+    for each in figures.results:
         echo, other = figures.of(ECHO, "get", each.callers), figures.of(PEER, each.case, each.callers)
         yield (
             each.case,

@@ -45,7 +45,7 @@ class Plan:
 
 
 QUICK = Plan(1.0, (1, 64), Extent((10_000, 20_000), (10, 2_000), 8.0, 5_000, 1.0))
-FULL = Plan(2.5, cases.CALLERS, Extent((10_000, 100_000), (10, 100_000), 40.0, 50_000, 3.0))
+FULL = Plan(2.0, cases.CALLERS, Extent((10_000, 100_000), (10, 100_000), 32.0, 50_000, 3.0))
 # What takes an hour or more: a million contacts, half a million calls, a million rows.
 LONG = Plan(2.5, cases.CALLERS, Extent((10_000, 100_000, 1_000_000), (10, 1_000, 100_000), 400.0, 1_000_000, 3.0))
 
@@ -105,9 +105,9 @@ async def main() -> None:
             if given.only in (None, name):
                 await part(engine, figures)
                 print(f"{time.strftime('%H:%M:%S')} done: {name}", flush=True)
+                if given.json:
+                    figures.write(given.json)  # now: a later part may fail
     figures.show()
-    if given.json:
-        figures.write(given.json)
     if given.plot:
         plot(figures, given.plot)
 

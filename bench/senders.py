@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 CONTACT_SERVICE = "/multimail.v1.ContactService/"
 MAIL_SERVICE = "/multimail.v1.MailService/"
+DEADLINE_S = 30.0  # as the SDK brings along
 
 
 class Sender(Protocol):
@@ -46,7 +47,7 @@ class Grpc:
 
     async def send(self, number: int) -> None:
         """Makes one call."""
-        await self._call(self._request(number).SerializeToString(), metadata=self._metadata)
+        await self._call(self._request(number).SerializeToString(), metadata=self._metadata, timeout=DEADLINE_S)
 
 
 def _upsert(email: str, metadata: dict[str, Any], request_id: str = "") -> contact_service_pb2.UpsertContactRequest:
