@@ -1,215 +1,116 @@
-"""Measures the service beside a bare echo, in one run on one machine: calls a second, latency, server CPU per call.
+"""Measures the service beside what stands below it and what would be written instead, in one run on one machine.
 
-Every case is bounded in calls and time; everything runs on loopback. Ratios within one run are what counts.
+Every case is bounded in time; everything runs on loopback. Ratios within one run are what counts.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import os
 import platform
-import socket
-import statistics
 import sys
-import tempfile
 import time
-from collections.abc import Awaitable, Callable
-from dataclasses import asdict, dataclass
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import multimail
+from bench import cases, growth, processes
+from bench.figures import Figures, plot
+from bench.growth import Extent
 
-ROOT = Path(__file__).resolve().parent
-CONTACTS = 2_000
-COMPANIES = 100
-CALLS = {1: 400, 64: 4_000}
-LONGEST_S = 10.0
-TICKS = os.sysconf("SC_CLK_TCK")
+if TYPE_CHECKING:
+    from bench.cases import Case
+    from bench.processes import Engine, System
 
-Act = Callable[[multimail.AsyncClient, int], Awaitable[object]]
+SINGLES = (cases.GET, cases.UPSERT_EXISTING, cases.UPSERT_NEW, cases.APPEND, cases.SEARCH)
+BATCHES = (cases.BATCH_EXISTING, cases.BATCH_NEW)
+RAW = (cases.GET, cases.UPSERT_EXISTING, cases.UPSERT_NEW, cases.SEARCH, *BATCHES)
 
 
 @dataclass(frozen=True)
-class Result:
-    """One case: calls a second, median and 99th percentile in ms, server CPU per call in µs."""
+class Plan:
+    """How much is measured.
 
-    case: str
-    callers: int
-    calls: int
-    per_s: float
-    p50_ms: float
-    p99_ms: float
-    cpu_us: float
+    Attributes:
+        seconds: Of each measurement.
+        callers: At how many callers each case is measured.
+        extent: How far growth is taken.
+    """
 
-
-def cpu_s(pid: int) -> float:
-    """CPU seconds a process has used; 0 where there is no /proc."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return 0.0
-    return (int(fields[11]) + int(fields[12])) / TICKS
+    seconds: float
+    callers: tuple[int, ...]
+    extent: Extent
 
 
-def free_port() -> int:
-    """A port nobody has."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+QUICK = Plan(1.0, (1, 64), Extent((10_000, 20_000), (10, 2_000), 8.0, 5_000, 1.0))
+FULL = Plan(2.0, cases.CALLERS, Extent((10_000, 100_000), (10, 100_000), 32.0, 50_000, 3.0))
+# What takes an hour or more: a million contacts, half a million calls, a million rows.
+LONG = Plan(2.5, cases.CALLERS, Extent((10_000, 100_000, 1_000_000), (10, 1_000, 100_000), 400.0, 1_000_000, 3.0))
 
 
-async def measure(case: str, callers: int, client: multimail.AsyncClient, pid: int, act: Act) -> Result:
-    """Runs one case with so many callers, each calling again as soon as it is answered."""
-    for number in range(50):
-        await act(client, number)
-    numbers = iter(range(CALLS[callers]))
-    times: list[float] = []
-    ends = time.perf_counter() + LONGEST_S
-
-    async def caller() -> None:
-        for number in numbers:
-            started = time.perf_counter()
-            if started > ends:
-                return
-            await act(client, number)
-            times.append(time.perf_counter() - started)
-
-    before, started = cpu_s(pid), time.perf_counter()
-    await asyncio.gather(*(caller() for _ in range(callers)))
-    took, used = time.perf_counter() - started, cpu_s(pid) - before
-    times.sort()
-    return Result(
-        case,
-        callers,
-        len(times),
-        len(times) / took,
-        statistics.median(times) * 1000,
-        times[len(times) * 99 // 100] * 1000,
-        used / len(times) * 1e6,
-    )
+async def side_by_side(engine: Engine, plan: Plan, figures: Figures) -> None:
+    """Every system with every case it knows; the systems take turns within a case, so that a noisy minute hits all."""
+    async with AsyncExitStack() as running:
+        known: list[tuple[System, tuple[Case, ...]]] = [
+            (await running.enter_async_context(processes.echo("bare echo", "bare")), (cases.GET,)),
+            (await running.enter_async_context(processes.echo("echo behind our chain", "chain")), (cases.GET,)),
+        ]
+        rest, handler, raw = await running.enter_async_context(processes.peer(engine, cases.CONTACTS))
+        ours = await running.enter_async_context(processes.service(engine, cases.CONTACTS))
+        known += [
+            (handler, (cases.GET,)),
+            (raw, RAW),
+            (rest, (*SINGLES, *BATCHES)),
+            (ours, (*SINGLES, cases.UPSERT_REPEATABLE, *BATCHES)),
+        ]
+        for case in (*SINGLES, cases.UPSERT_REPEATABLE, *BATCHES):
+            for callers in case.callers:
+                if callers not in plan.callers and case.callers == cases.CALLERS:
+                    continue
+                for system, knows in known:
+                    if case in knows:
+                        figures.results.append(await processes.measure(system, case, callers, plan.seconds, engine))
+            print(f"{time.strftime('%H:%M:%S')} measured: {case.name}", flush=True)
 
 
-async def start(*command: str, env: dict[str, str] | None = None) -> asyncio.subprocess.Process:
-    """A server of the benchmark, as a process of its own."""
-    return await asyncio.create_subprocess_exec(
-        sys.executable, *command, stdout=asyncio.subprocess.PIPE, env=os.environ | (env or {})
-    )
-
-
-async def echo(kind: str) -> list[Result]:
-    """The echo server's figures."""
-    server = await start(str(ROOT / "echo.py"), kind)
-    assert server.stdout is not None
-    port = int(await server.stdout.readline())
-    name = "bare echo" if kind == "plain" else "echo behind our chain"
-    try:
-        async with multimail.AsyncClient(api_key="mm_live_bench", target=f"127.0.0.1:{port}") as client:
-            return [await measure(name, n, client, server.pid, lambda c, _: c.contacts.get(id="x")) for n in CALLS]
-    finally:
-        server.terminate()
-        await server.wait()
-
-
-async def service(folder: Path) -> list[Result]:
-    """The service's figures, on an engine and data of its own."""
-    port = free_port()
-    env = {
-        "MULTIMAIL_DATA": str(folder),
-        "MULTIMAIL_PORT": str(port),
-        "MULTIMAIL_SMTP_PORT": "0",
-        "MULTIMAIL_LOG_LEVEL": "WARNING",
-    }
-    if uri := os.environ.get("BENCH_MONGODB_URI"):
-        env |= {"MONGODB_URI": uri, "MULTIMAIL_DATABASE": f"bench_{os.getpid()}"}
-    server = await start("-m", "multimail_server", "serve", env=env)
-    assert server.stdout is not None
-    while b"Try it" not in await server.stdout.readline():
-        continue
-    key = (folder / "api-key").read_text().strip()
-    try:
-        async with multimail.AsyncClient(api_key=key, target=f"127.0.0.1:{port}") as client:
-            await fill(client)
-            return [
-                await measure(case, callers, client, server.pid, act)
-                for case, act in cases().items()
-                for callers in CALLS
-            ]
-    finally:
-        server.terminate()
-        await server.wait()
-
-
-def cases() -> dict[str, Act]:
-    """What is measured, by name."""
-
-    async def search(client: multimail.AsyncClient, number: int) -> object:
-        filters = {"metadata.plan": "pro", "last_contacted_before": "2026-03-20"}
-        return await client.contacts.search(domain=f"company{number % COMPANIES}.test", filters=filters, limit=20)
-
-    return {
-        "get": lambda client, n: client.contacts.get(email=address(n % CONTACTS)),
-        "upsert existing": lambda client, n: client.contacts.upsert(
-            email=address(n % CONTACTS), metadata={"n": n + 0.5}
-        ),
-        "upsert new": lambda client, _: client.contacts.upsert(
-            email=f"new{time.perf_counter_ns()}@fresh.test", metadata={"plan": "pro"}
-        ),
-        "search": search,
-    }
-
-
-def address(number: int) -> str:
-    """The address of one of the contacts there are."""
-    return f"p{number}@company{number % COMPANIES}.test"
-
-
-async def fill(client: multimail.AsyncClient) -> None:
-    """Makes the contacts."""
-    room = asyncio.Semaphore(64)
-
-    async def one(number: int) -> None:
-        async with room:
-            metadata = {
-                "plan": "pro" if number % 2 else "free",
-                "open_tickets": number % 7,
-                "company": f"Company {number}",
-            }
-            await client.contacts.upsert(email=address(number), name=f"Person {number}", metadata=metadata)
-
-    await asyncio.gather(*map(one, range(CONTACTS)))
-
-
-def show(results: list[Result]) -> None:
-    """Prints the table; ratios are server CPU per call over the bare echo's with as many callers."""
-    bare = {result.callers: result.cpu_us for result in results if result.case == "bare echo"}
-    print(f"\n{'case':<24}{'callers':>8}{'calls/s':>10}{'p50 ms':>9}{'p99 ms':>9}{'CPU µs/call':>13}{'× echo':>8}")
-    for each in results:
-        ratio = each.cpu_us / bare[each.callers] if bare.get(each.callers) else float("nan")
-        print(
-            f"{each.case:<24}{each.callers:>8}{each.per_s:>10,.0f}{each.p50_ms:>9.2f}{each.p99_ms:>9.2f}"
-            f"{each.cpu_us:>13,.0f}{ratio:>8.2f}"
-        )
+def machine(engine: Engine) -> str:
+    """What it ran on, in words."""
+    python = f"{platform.python_implementation()} {platform.python_version()}"
+    return f"{python}, {os.cpu_count()} cores shared by load, servers and engine ({engine.name}), {platform.machine()}"
 
 
 async def main() -> None:
-    """Runs everything and prints it."""
+    """Runs everything, prints it, and writes it where asked."""
     arguments = argparse.ArgumentParser(description=__doc__)
+    how = arguments.add_mutually_exclusive_group()
+    how.add_argument("--quick", action="store_const", const=QUICK, dest="plan", help="about two minutes")
+    how.add_argument("--long", action="store_const", const=LONG, dest="plan", help="as far as growth goes: hours")
+    arguments.add_argument("--only", choices=("cases", "contacts", "interactions", "memory"), help="one part only")
     arguments.add_argument("--json", type=Path, help="also write the figures to this file")
+    arguments.add_argument("--plot", type=Path, help="also draw them into this PNG file")
     given = arguments.parse_args()
-    print(
-        f"{platform.python_implementation()} {platform.python_version()}, {os.cpu_count()} cores shared by all",
-        flush=True,
-    )
-    results = await echo("plain") + await echo("chain")
-    print("echo measured, now the service …", flush=True)
-    with tempfile.TemporaryDirectory() as folder:
-        results += await service(Path(folder))
-    show(results)
-    if given.json:
-        given.json.write_text(json.dumps([asdict(each) for each in results], indent=1))
+    plan = given.plan or FULL
+    parts = {
+        "cases": lambda engine, figures: side_by_side(engine, plan, figures),
+        "contacts": lambda engine, figures: growth.contacts(engine, plan.extent, figures),
+        "interactions": lambda engine, figures: growth.interactions(engine, plan.extent, figures),
+        "memory": lambda engine, figures: growth.memory(engine, plan.extent, figures),
+    }
+    async with processes.engine() as engine:
+        figures = Figures(machine(engine))
+        print(figures.machine, flush=True)
+        for name, part in parts.items():
+            if given.only in (None, name):
+                await part(engine, figures)
+                print(f"{time.strftime('%H:%M:%S')} done: {name}", flush=True)
+                if given.json:
+                    figures.write(given.json)  # now: a later part may fail
+    figures.show()
+    if given.plot:
+        plot(figures, given.plot)
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    sys.exit(asyncio.run(main()))

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from multimail_server import settings
 from multimail_server.app import Service
-from multimail_server.commands import loop_factory, start_logging
+from multimail_server.commands import loop_factory, spare_collecting, start_logging
 from multimail_server.ports import stop_listening
 from multimail_server.storage.embedded import end_left_behind
 
@@ -39,6 +39,7 @@ async def work(config: Settings) -> None:
         leave.set()
 
     async with Service(config) as running:
+        spare_collecting()
         # Before, a signal just ends this process, which has accepted nothing.
         loop.add_signal_handler(signal.SIGTERM, asked_to_stop)
         loop.add_signal_handler(signal.SIGHUP, leave.set)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -53,6 +54,16 @@ def start_logging(settings: Settings, who: str = "") -> None:
     logging.getLogger("mail.log").setLevel(logging.WARNING)  # aiosmtpd's, which names addresses
 
 
+def spare_collecting() -> None:
+    """Has Python look for unreachable cycles more rarely, and never among what lasts as long as the process.
+
+    Calls leave hardly any; looking for them after each 700 new objects took a quarter of a batch's time.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
+
+
 async def serve(settings: Settings) -> int:
     """Runs the service, in one process or in several, until it is asked to stop."""
     alone = settings.workers == 1
@@ -72,6 +83,7 @@ async def serve(settings: Settings) -> int:
     try:
         async with Service(settings) if alone else Supervisor(settings) as service:
             started = True
+            spare_collecting()
             _greet(settings, service, await first_key(settings, service.keys))
             await stop.wait()
             _say("Stopping …")

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from multimail_server.contacts.searches import Plan
     from multimail_server.storage.mongo import Document
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
 OUTCOMES = {
     "created": contact_pb2.UPSERT_OUTCOME_CREATED,
     "updated": contact_pb2.UPSERT_OUTCOME_UPDATED,
@@ -68,9 +70,8 @@ def timestamp(moment: datetime | None) -> Timestamp | None:
     """The Timestamp of a moment; None for none and for never."""
     if moment is None or moment == rules.NEVER:
         return None
-    result = Timestamp()
-    result.FromDatetime(moment)
-    return result
+    since = moment - _EPOCH  # FromDatetime takes three times as long
+    return Timestamp(seconds=since.days * 86_400 + since.seconds, nanos=since.microseconds * 1000)
 
 
 def contact_to_proto(contact: Document) -> contact_pb2.Contact:

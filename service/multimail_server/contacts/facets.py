@@ -29,9 +29,10 @@ def facets_of(account: str, domains: Iterable[str], name: str, metadata: Mapping
     found.update(equality(account, WORD, word) for word in words_of(name))
     for path, value in _walk(metadata, ()):
         if path:
-            found.add(presence(account, metadata_path(path)))
+            where = metadata_path(path)
+            found.add(presence(account, where))
             if not isinstance(value, dict | list):
-                found.add(equality(account, metadata_path(path), value))
+                found.add(equality(account, where, value))
     return sorted(found)
 
 

@@ -17,6 +17,7 @@ MAX_DEPTH = 16
 MAX_KEYS = 512
 MAX_SCALARS = 512
 _MAX_WHOLE = 2**53  # beyond it a double no longer holds every whole number
+_compact = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 Path = tuple[str, ...]
 
@@ -145,7 +146,7 @@ def _walk(value: Any, path: Path, depth: int) -> Iterator[tuple[Path, Any, int]]
 
 
 def _size(value: Any) -> int:
-    return len(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode())
+    return len(_compact(value).encode())
 
 
 def format_path(keys: Sequence[str]) -> str:

@@ -149,9 +149,11 @@ def made(
     metadata: Mapping[str, Any] | None = None,
     last_contacted: datetime | None = None,
 ) -> Document:
-    """Makes a contact in the draft, and wakes the job that adopts earlier mail of its address if there is some."""
+    """Makes a contact in the draft, and wakes the job that adopts earlier mail of its address if there is some.
+
+    The metadata are a request's, which was refused if they alone pass the limits.
+    """
     clean = metadata_rules.merge({}, dict(metadata or {}))
-    metadata_rules.check_limits(clean)
     contact = rules.new(draft.new_id("contact"), draft.account, address, name=name, metadata=clean, now=draft.now)
     if last_contacted is not None:
         contact = rules.contacted_elsewhere(contact, last_contacted)

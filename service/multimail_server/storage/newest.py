@@ -35,13 +35,11 @@ async def newest_first(
         at, identifier = before
         first = {**first, "at": {"$lte": at}}
         behind = {"$or": [{"at": {"$lt": at}}, {"_id": {"$lt": identifier}}]}
-    return await database.aggregate(
+    # By find: the embedded engine takes three times as long for the same as a pipeline.
+    return await database.find(
         collection,
-        [
-            {"$match": first},
-            {"$match": {**rest, **behind}},
-            {"$sort": {"at": -1, "_id": -1}},
-            {"$limit": limit},
-            {"$project": projection},
-        ],
+        {**first, "$and": [{**rest, **behind}]},
+        projection=projection,
+        sort=(("at", -1), ("_id", -1)),
+        limit=limit,
     )
