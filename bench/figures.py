@@ -84,6 +84,19 @@ class Figures:
     memory: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
+    @classmethod
+    def read(cls, path: Path) -> Figures:
+        """The figures of an earlier run, as `write` wrote them."""
+        told = json.loads(path.read_text())
+        return cls(
+            told["machine"],
+            [Result(**each) for each in told["results"]],
+            [Result(**each) for each in told["growth"]],
+            {int(number): ms for number, ms in told["pages"].items()},
+            told["memory"],
+            told["notes"],
+        )
+
     def of(self, system: str, case: str, callers: int = USUAL) -> Result | None:
         """The figures of one case."""
         found = (each for each in self.results if (each.system, each.case, each.callers) == (system, case, callers))

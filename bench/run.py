@@ -89,6 +89,7 @@ async def main() -> None:
     how.add_argument("--long", action="store_const", const=LONG, dest="plan", help="as far as growth goes: hours")
     arguments.add_argument("--only", choices=("cases", "contacts", "interactions", "memory"), help="one part only")
     arguments.add_argument("--json", type=Path, help="also write the figures to this file")
+    arguments.add_argument("--beside", type=Path, help="show and write them beside an earlier run's, from its JSON")
     arguments.add_argument("--plot", type=Path, help="also draw them into this PNG file")
     given = arguments.parse_args()
     plan = given.plan or FULL
@@ -99,7 +100,7 @@ async def main() -> None:
         "memory": lambda engine, figures: growth.memory(engine, plan.extent, figures),
     }
     async with processes.engine() as engine:
-        figures = Figures(machine(engine))
+        figures = Figures.read(given.beside) if given.beside else Figures(machine(engine))
         print(figures.machine, flush=True)
         for name, part in parts.items():
             if given.only in (None, name):
