@@ -287,6 +287,34 @@ def test_a_beginning_is_a_range(text: str, beginning: str) -> None:
             assert whole.startswith(prefix) == finds(search, document) == filters.holds(search, document)
 
 
+BRANCHES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
+    ("metadata.a = 1", {"a": 1}, {}),
+    ("metadata.a = 2", {"a": 2}, {}),
+    ("metadata.b:*", {"b": {}}, {}),
+    ("metadata.c = true", {"c": True}, {}),
+    ("metadata.d > 5", {"d": [1, 6]}, {}),
+    ('metadata.e = "pro*"', {"e": "prox"}, {}),
+    ("x@y.test", {}, {"email_keys": ["x@y.test"]}),
+    ("awaiting_reply", {}, {"awaiting_since": NOW}),
+    ("has_open_thread", {}, {"open_until": contact.FOREVER}),
+    ("last_contacted >= -1d", {}, {"last_contacted_at": NOW}),
+]
+
+
+@pytest.mark.parametrize("wrapped", ["{}", "NOT (NOT ({}))", "({}) AND ana", "({}) created < -1d"])
+def test_each_branch_of_an_or_is_led_to(wrapped: str) -> None:
+    """A contact that meets any one branch of an OR, and no other, is let through by a lead and found."""
+    for some in itertools.chain(itertools.permutations(BRANCHES, 2), [BRANCHES, BRANCHES[::-1]]):
+        text = wrapped.format(" OR ".join(branch for branch, _, _ in some))
+        search = compile_search("acct", filter=text, now=NOW)
+        assert search.is_led
+        for _, metadata, moved in some:
+            document = person(metadata, **moved)
+            assert finds(search, document), text
+            assert filters.holds(search, document), text
+        assert not finds(search, person({"z": 1})), text
+
+
 @pytest.mark.parametrize(
     ("text", "indexes", "leads"),
     [
