@@ -254,6 +254,6 @@ def _draw_rates(figures: Figures, axes: Any) -> None:
             )
     axes.set_xscale("log", base=4)
     axes.set_xticks([1, 16, 64, 256], ["1", "16", "64", "256"])
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, 1.5 * axes.get_ylim()[1])  # room for the legend
     axes.set_title("Calls a second, by callers", loc="left")
-    axes.legend(frameon=False, fontsize=8)
+    axes.legend(frameon=False, fontsize=8, loc="upper left")
