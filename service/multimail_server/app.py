@@ -10,7 +10,7 @@ import time
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -65,6 +65,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("multimail")
 
+T = TypeVar("T")
+
 SERVICES = ("multimail.v1.ContactService", "multimail.v1.MailService")
 _MAX_MESSAGE_BYTES = 16 << 20
 _SERVER_OPTIONS = [
@@ -104,20 +106,18 @@ class Running:
     committer: Committer
 
 
-class Service:
-    """One process of the service; use as an async context manager.
+class Startable(Generic[T]):
+    """Something of many parts; use as an async context manager. It stops in the reverse order of its start."""
 
-    Args:
-        settings: How it runs.
-        listeners: `pymongo.monitoring` listeners, for counting commands.
-    """
-
-    def __init__(self, settings: Settings, *, listeners: Sequence[Any] = ()) -> None:
+    def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._listeners = listeners
         self._stack = AsyncExitStack()
 
-    async def __aenter__(self) -> Running:
+    async def _start(self) -> T:
+        """Starts every part, noting on the stack how it stops."""
+        raise NotImplementedError
+
+    async def __aenter__(self) -> T:
         """Starts everything; what was started is stopped again when a later part fails."""
         try:
             return await self._start()
@@ -126,8 +126,21 @@ class Service:
             raise
 
     async def __aexit__(self, *_: object) -> None:
-        """Stops in reverse: health, calls, workers, listener, sessions, engine."""
+        """Stops everything."""
         await self._stack.aclose()
+
+
+class Service(Startable[Running]):
+    """One process of the service.
+
+    Args:
+        settings: How it runs.
+        listeners: `pymongo.monitoring` listeners, for counting commands.
+    """
+
+    def __init__(self, settings: Settings, *, listeners: Sequence[Any] = ()) -> None:
+        super().__init__(settings)
+        self._listeners = listeners
 
     async def _start(self) -> Running:
         settings, later = self._settings, self._stack.push_async_callback
@@ -276,7 +289,6 @@ class _Parts:
             interactions=interactions,
             views=views,
             suppressions=suppressions,
-            notifications=notifications,
             feed=feed,
             tokens=self.tokens,
             bounds=bounds,

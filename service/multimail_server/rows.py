@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, TypeVar
 
+from multimail_server.errors import DomainError
+
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
     from typing import Any
@@ -12,6 +14,13 @@ if TYPE_CHECKING:
 Row = TypeVar("Row")
 Key = TypeVar("Key")
 T = TypeVar("T")
+
+
+def outcome(result: T | BaseException) -> T | DomainError:
+    """What one row of a batch came to; an error that is none of ours ends the batch."""
+    if isinstance(result, BaseException) and not isinstance(result, DomainError):
+        raise result
+    return result
 
 
 async def in_order(

@@ -8,12 +8,12 @@ import os
 import signal
 import sys
 import time
-from contextlib import AsyncExitStack, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from multimail_server.accounts.store import KeyStore
-from multimail_server.app import engine_of, new_id
+from multimail_server.app import Startable, engine_of, new_id
 from multimail_server.ports import reserve
 from multimail_server.settings import environment_with
 from multimail_server.storage.mongo import connect
@@ -21,7 +21,6 @@ from multimail_server.storage.mongo import connect
 if TYPE_CHECKING:
     from asyncio.subprocess import Process
 
-    from multimail_server.settings import Settings
 
 log = logging.getLogger("multimail.supervisor")
 
@@ -40,30 +39,12 @@ class Supervised:
     keys: KeyStore
 
 
-class Supervisor:
-    """A service of several worker processes; use as an async context manager.
+class Supervisor(Startable[Supervised]):
+    """A service of several worker processes.
 
-    SIGHUP restarts the workers one after the other. Should this process be killed, its workers end by themselves.
-
-    Args:
-        settings: How it runs; the workers read the same from the environment.
+    SIGHUP restarts the workers one after the other. Should this process be killed, its workers end by themselves. The
+    workers read their settings from the environment.
     """
-
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._stack = AsyncExitStack()
-
-    async def __aenter__(self) -> Supervised:
-        """Starts everything; what was started is stopped again when a later part fails."""
-        try:
-            return await self._start()
-        except BaseException:
-            await self._stack.aclose()
-            raise
-
-    async def __aexit__(self, *_: object) -> None:
-        """Stops in reverse: workers, engine, ports."""
-        await self._stack.aclose()
 
     async def _start(self) -> Supervised:
         settings, later = self._settings, self._stack.push_async_callback

@@ -82,6 +82,33 @@ async def refusal(call: Awaitable[Any]) -> Refused:
     raise AssertionError(message)
 
 
+@asynccontextmanager
+async def streaming(call: Any) -> AsyncIterator[Any]:
+    """A stream that is open: its first response may take until something happens."""
+    try:
+        yield call
+    finally:
+        call.cancel()
+
+
+async def read(call: Any, count: int) -> list[Any]:
+    """The next responses of a stream."""
+    async with asyncio.timeout(15):
+        return [await call.read() for _ in range(count)]
+
+
+async def ended(call: Any) -> Refused:
+    """Why a stream ended by itself."""
+    try:
+        async with asyncio.timeout(15):
+            while await call.read() is not grpc.aio.EOF:
+                pass
+    except grpc.aio.AioRpcError as error:
+        return read_refusal(error)
+    message = "it ended without a word"
+    raise AssertionError(message)
+
+
 async def until(
     probe: Callable[[], Awaitable[Any]], timeout_s: float = 10, *, holds: Callable[[Any], bool] = bool
 ) -> Any:

@@ -7,13 +7,13 @@ import gc
 import json
 import sys
 import time
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import grpc
 import pytest
-from tests.rpc.calls import all_notifications, made, read_refusal, refusal, stubs, until
+from tests.rpc.calls import all_notifications, ended, made, read, refusal, streaming, stubs, until
 from tests.rpc.relays import serving
 
 from multimail.v1 import contact_service_pb2 as contact_pb
@@ -22,7 +22,7 @@ from multimail.v1 import mail_service_pb2 as pb
 from multimail_server.notifications.feed import Feed
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from contextlib import AbstractAsyncContextManager
     from pathlib import Path
     from typing import Any
 
@@ -38,20 +38,9 @@ async def make(contacts: Any, *names: str) -> None:
     await asyncio.gather(*(contacts.CreateContact(request) for request in requests))
 
 
-@asynccontextmanager
-async def watching(mail: Any, **conditions: Any) -> AsyncIterator[Any]:
-    """A stream that is open: its first response may take until something happens."""
-    call = mail.WatchNotifications(pb.WatchNotificationsRequest(**conditions))
-    try:
-        yield call
-    finally:
-        call.cancel()
-
-
-async def read(call: Any, count: int) -> list[Any]:
-    """The next responses of a stream."""
-    async with asyncio.timeout(15):
-        return [await call.read() for _ in range(count)]
+def watching(mail: Any, **conditions: Any) -> AbstractAsyncContextManager[Any]:
+    """A stream of what happens."""
+    return streaming(mail.WatchNotifications(pb.WatchNotificationsRequest(**conditions)))
 
 
 async def test_a_stream_and_a_list_say_the_same(account: Account) -> None:
@@ -171,17 +160,6 @@ async def test_filters(account: Account) -> None:
             assert "MAILBOX_NOT_FOUND" == (await refusal(mail.ListNotifications(request))).reason
         async with watching(mail, mailbox_id="mbx_00000000000000000000000000") as call:
             assert "MAILBOX_NOT_FOUND" == (await ended(call)).reason
-
-
-async def ended(call: Any) -> Any:
-    """Why a stream ended by itself."""
-    try:
-        async with asyncio.timeout(15):
-            while await call.read() is not grpc.aio.EOF:
-                pass
-    except grpc.aio.AioRpcError as error:
-        return read_refusal(error)
-    raise AssertionError("it ended without a word")
 
 
 async def test_a_position_that_is_too_old_says_so(account: Account) -> None:

@@ -16,7 +16,7 @@ from multimail_server.aip.paging import MAX_PAGE_BYTES
 from multimail_server.contacts import convert, requests
 from multimail_server.errors import DomainError, Reason
 from multimail_server.mail.convert import refusal_to_proto
-from multimail_server.rows import in_order
+from multimail_server.rows import in_order, outcome
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -42,14 +42,13 @@ class BatchCalls:
         """Makes or merges many contacts."""
         requests.check_rows(len(request.contacts))
         changes = changing("BatchUpsertContacts", request, request.request_id)
-        if request.request_id:
-            await self._contacts.begin(changes)
+        await self._contacts.begin(changes)
         changes = replace(changes, size=changes.size // len(request.contacts), patient=True)
         results = await asyncio.gather(
             *(self._row(changes.row(number), row) for number, row in enumerate(request.contacts)),
             return_exceptions=True,
         )
-        return contact_service_pb2.BatchUpsertContactsResponse(outcomes=map(_upserted, map(_known, results)))
+        return contact_service_pb2.BatchUpsertContactsResponse(outcomes=map(_upserted, map(outcome, results)))
 
     async def _row(self, changes: Request, row: contact_service_pb2.UpsertContactRequest) -> Changed:
         return await self._contacts.upsert(changes, requests.row_payload(row), merge=True)
@@ -71,7 +70,7 @@ class BatchCalls:
             async for number, result in results:
                 if isinstance(result, DomainError) and result.reason in _NOT_NOW:
                     raise result  # the client goes on from this row
-                yield _imported(number, _known(result))
+                yield _imported(number, outcome(result))
 
     async def _imported(self, import_id: str, row: contact_service_pb2.ImportContactsRequest) -> Changed:
         """Writes one row; one with the same number was written before if the import is the same."""
@@ -87,7 +86,7 @@ class BatchCalls:
         requests.check_rows(len(request.contacts))
         account = current_caller().account
         results = await asyncio.gather(*(self._found(account, row) for row in request.contacts), return_exceptions=True)
-        answer = contact_service_pb2.BatchGetContactsResponse(outcomes=map(_found, map(_known, results)))
+        answer = contact_service_pb2.BatchGetContactsResponse(outcomes=map(_found, map(outcome, results)))
         if answer.ByteSize() > MAX_PAGE_BYTES:
             raise errors.invalid_field("contacts", "name more than fits into one answer; ask for fewer")
         return answer
@@ -95,17 +94,7 @@ class BatchCalls:
     async def _found(self, account: str, row: contact_service_pb2.GetContactRequest) -> Document:
         if not row.WhichOneof("contact"):
             raise errors.invalid_field("contact", "needs id or email")
-        need = requests.need_of(row)
-        if need.field == "_id":
-            return await self._contacts.get(account, need.values[0])
-        return await self._contacts.get_by_address(account, need.values[0])
-
-
-def _known(result: Any) -> Any:
-    """What a row came to; an error that is none of ours ends the call."""
-    if isinstance(result, BaseException) and not isinstance(result, DomainError):
-        raise result
-    return result
+        return await self._contacts.get(account, requests.need_of(row))
 
 
 def _upserted(result: Changed | DomainError) -> contact_service_pb2.ContactOutcome:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -11,33 +10,16 @@ from multimail_server.aip.address import parse_address
 from multimail_server.contacts import convert, filters
 from multimail_server.contacts import metadata as metadata_rules
 from multimail_server.contacts.contact import check_name
+from multimail_server.contacts.store import Payload
 from multimail_server.errors import Violations
 from multimail_server.storage.documents import Need
 
 if TYPE_CHECKING:
-    from multimail_server.aip.address import Address
     from multimail_server.contacts.filters import Search
     from multimail_server.storage.mongo import Document
 
 MAX_ROWS = 1000
 MIN_CHARACTERS, DEFAULT_CHARACTERS, MAX_CHARACTERS = 500, 8_000, 100_000
-
-
-@dataclass(frozen=True, slots=True)
-class Payload:
-    """What a contact is to be made of, or merged with.
-
-    Attributes:
-        address: The person's address.
-        name: The name; None leaves a known one.
-        metadata: What to merge.
-        last_contacted: When somebody wrote to them elsewhere; None for nothing known.
-    """
-
-    address: Address
-    name: str | None
-    metadata: Document
-    last_contacted: datetime | None
 
 
 def need_of(request: Any) -> Need:

@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from multimail_server.mail.suppressions import SuppressionStore
     from multimail_server.mail.views import MailViews
     from multimail_server.notifications.feed import Feed
-    from multimail_server.notifications.store import NotificationStore
-    from multimail_server.storage.mongo import Document
 
 
 class ContactServicer(BatchCalls, StreamCalls, contact_service_pb2_grpc.ContactServiceServicer):
@@ -48,7 +46,6 @@ class ContactServicer(BatchCalls, StreamCalls, contact_service_pb2_grpc.ContactS
         interactions: Interactions,
         views: MailViews,
         suppressions: SuppressionStore,
-        notifications: NotificationStore,
         feed: Feed,
         tokens: PageTokens,
         bounds: Bounds,
@@ -59,7 +56,6 @@ class ContactServicer(BatchCalls, StreamCalls, contact_service_pb2_grpc.ContactS
         self._interactions = interactions
         self._views = views
         self._suppressions = suppressions
-        self._notifications = notifications
         self._feed = feed
         self._tokens = tokens
         self._bounds = bounds
@@ -88,7 +84,7 @@ class ContactServicer(BatchCalls, StreamCalls, contact_service_pb2_grpc.ContactS
 
     async def GetContact(self, request: contact_service_pb2.GetContactRequest, context: object) -> contact_pb2.Contact:
         """Reads one contact."""
-        return convert.contact_to_proto(await self._find(request))
+        return convert.contact_to_proto(await self._contacts.get(current_caller().account, need_of(request)))
 
     async def UpdateContact(
         self, request: contact_service_pb2.UpdateContactRequest, context: object
@@ -150,7 +146,7 @@ class ContactServicer(BatchCalls, StreamCalls, contact_service_pb2_grpc.ContactS
         """Reads what is worth knowing before an act."""
         account = current_caller().account
         budget = requests.budget_of(request)
-        contact = await self._find(request)
+        contact = await self._contacts.get(account, need_of(request))
         around, suppressed = await asyncio.gather(
             self._views.around(account, contact, now=datetime.now(UTC), open_for=self._bounds.open_for),
             self._suppressions.list(account, key=contact["email_keys"][0], after="", limit=1),
@@ -174,14 +170,7 @@ class ContactServicer(BatchCalls, StreamCalls, contact_service_pb2_grpc.ContactS
         """Reads one contact's log."""
         account = current_caller().account
         page = self._tokens.open_page(account, request)
-        contact = await self._find(request)
+        contact = await self._contacts.get(account, need_of(request))
         found = await self._interactions.list(account, contact["_id"], before=page.position, limit=page.size + 1)
         interactions, token = page.fill(found, convert.interaction_to_proto, lambda each: [each["at"], each["_id"]])
         return contact_service_pb2.ListInteractionsResponse(interactions=interactions, next_page_token=token)
-
-    async def _find(self, request: Any) -> Document:
-        account = current_caller().account
-        need = need_of(request)
-        if need.field == "_id":
-            return await self._contacts.get(account, need.values[0])
-        return await self._contacts.get_by_address(account, need.values[0])

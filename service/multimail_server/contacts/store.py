@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from multimail_server import errors
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from multimail_server.aip.address import Address
-    from multimail_server.contacts.requests import Payload
     from multimail_server.storage.commit import Committer
     from multimail_server.storage.documents import Draft
     from multimail_server.storage.mongo import Database, Document
@@ -27,8 +27,24 @@ if TYPE_CHECKING:
 # What an answer shows of a contact; the log's copy and the facets stay in the database.
 PROJECTION = {"interactions": 0, "facets": 0}
 
-
 Changed = tuple["Document", str]  # the contact, and created, updated or unchanged
+
+
+@dataclass(frozen=True, slots=True)
+class Payload:
+    """What a contact is to be made of, or merged with.
+
+    Attributes:
+        address: The person's address.
+        name: The name; None leaves a known one.
+        metadata: What to merge.
+        last_contacted: When somebody wrote to them elsewhere; None for nothing known.
+    """
+
+    address: Address
+    name: str | None
+    metadata: Document
+    last_contacted: datetime | None
 
 
 class ContactStore:
@@ -42,13 +58,9 @@ class ContactStore:
         self._reader = reader
         self._committer = committer
 
-    async def get(self, account: str, identifier: str) -> Document:
-        """The contact with this id, or CONTACT_NOT_FOUND."""
-        return _living(await self._reader.one(account, "contacts", "_id", identifier))
-
-    async def get_by_address(self, account: str, key: str) -> Document:
-        """The contact with this address key, or CONTACT_NOT_FOUND."""
-        return _living(await self._reader.one(account, "contacts", "email_keys", key))
+    async def get(self, account: str, need: Need) -> Document:
+        """The contact with this id or address key, or CONTACT_NOT_FOUND."""
+        return _living(await self._reader.one(account, need.collection, need.field, need.values[0]))
 
     async def known(self, account: str, people: Sequence[str], *, limit: int) -> list[Document]:
         """Of these contact ids and address keys the contacts that are there, at most `limit`."""
@@ -68,8 +80,8 @@ class ContactStore:
         return {contact["_id"]: contact for contact in found}
 
     async def begin(self, request: Request) -> None:
-        """Notes what a batch's request_id stands for, before its rows; REQUEST_ID_REUSED when it stands for another."""
-        await self._committer.run(request.operation([], lambda _: None, lambda *_: None))
+        """Notes what a batch's request_id stands for; see Committer.begin."""
+        await self._committer.begin(request)
 
     async def upsert(self, request: Request, payload: Payload, *, merge: bool) -> Changed:
         """Makes the contact or, with `merge`, merges into the one that has the address; else CONTACT_EXISTS."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from multimail.v1 import contact_service_pb2
-from multimail_server import errors
 from multimail_server.accounts.caller import current_caller
 from multimail_server.contacts import convert, requests
 from multimail_server.contacts.contact import is_erased
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
     from multimail_server.contacts.searches import Searches
     from multimail_server.contacts.store import ContactStore
     from multimail_server.notifications.feed import Feed
-    from multimail_server.notifications.store import NotificationStore
     from multimail_server.storage.mongo import Document
 
 # After so many numbers without a change of a contact a watcher is told how far the stream is.
@@ -30,7 +28,6 @@ class StreamCalls:
 
     _contacts: ContactStore
     _searches: Searches
-    _notifications: NotificationStore
     _feed: Feed
 
     async def ExportContacts(
@@ -47,10 +44,8 @@ class StreamCalls:
     ) -> AsyncIterator[contact_service_pb2.WatchContactsResponse]:
         """Follows contacts."""
         account = current_caller().account
-        if request.only_new and request.after_seq:
-            raise errors.invalid_field("only_new", "cannot stand beside after_seq: each says where to begin")
         requests.search_of(account, request)  # refused now rather than at the first change
-        told = await self._notifications.newest(account) if request.only_new else request.after_seq
+        told = await self._feed.start(account, request.after_seq, only_new=request.only_new)
         if request.only_new:
             yield contact_service_pb2.WatchContactsResponse(seq=told)
         async for run in self._feed.follow(account, told):

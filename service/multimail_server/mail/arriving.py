@@ -178,15 +178,7 @@ def _apply(draft: Draft, arrival: Arrival) -> None:
     tag = arrival.tag
     ours = draft.get("emails", tag.email) if tag is not None else None
     if ours is None and arrival.mail.reported_id:
-        found = draft.all("emails", "linked", arrival.mail.reported_id)
-        ours = next(
-            (
-                each
-                for each in found
-                if each["headers"]["message_id"] == arrival.mail.reported_id and each["direction"] == "outbound"
-            ),
-            None,
-        )
+        ours = reporting.sent_as(draft, arrival.mail.reported_id)
     if ours is None:
         return
     if tag is not None and tag.kind == "unsubscribe":

@@ -11,6 +11,7 @@ from multimail_server.accounts.request import changing
 from multimail_server.aip.paging import MAX_PAGE_BYTES
 from multimail_server.contacts.convert import contact_to_proto, interaction_to_proto
 from multimail_server.mail import convert, requests
+from multimail_server.rows import outcome
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -120,7 +121,10 @@ class DecisionCalls:
             ),
             return_exceptions=True,
         )
-        return [requests.outcome_of(email_id, result) for (email_id, _), result in zip(decisions, results, strict=True)]
+        return [
+            convert.decision_to_proto(email_id, outcome(result))
+            for (email_id, _), result in zip(decisions, results, strict=True)
+        ]
 
     async def ResolveEmail(self, request: mail_service_pb2.ResolveEmailRequest, context: object) -> mail_pb2.Email:
         """Ends the doubt about a mail."""

@@ -44,6 +44,14 @@ def apply(draft: Draft, email: Document, index: int, event: Event) -> Document:
     return changed
 
 
+def sent_as(draft: Draft, message_id: str) -> Document | None:
+    """The mail of ours that bears this Message-ID, of all mail in its conversation; None when there is none."""
+    for each in draft.all("emails", "linked", message_id):
+        if each["headers"]["message_id"] == message_id and each["direction"] == "outbound":
+            return each
+    return None
+
+
 def see_recipients(draft: Draft, email: Document) -> None:
     """Asks for what a report may change besides the mail, for all recipients at once: each look may cost a round."""
     keys = [each["key"] for each in email["recipients"] if each["key"]]
@@ -71,11 +79,8 @@ def reported(draft: Draft, need: Need, address: str, event: Event, at: datetime 
         event: What was reported.
         at: When, as reported; None for now.
     """
-    found = draft.all(need.collection, need.field, need.values[0])
-    if need.field == "linked":  # of all mail in the conversation the one that bears this Message-ID
-        found = [each for each in found if each["headers"]["message_id"] == need.values[0]]
-    email = next((each for each in found if each["direction"] == "outbound"), None)
-    if email is None:
+    email = sent_as(draft, need.values[0]) if need.field == "linked" else draft.get("emails", need.values[0])
+    if email is None or email["direction"] != "outbound":
         raise errors.not_found("email")
     draft.outcome = {"email": email["_id"]}
     index = _index(email, address)

@@ -50,6 +50,13 @@ def mailbox_need(request: Any, oneof: str) -> Need:
     return Need("mailboxes", "_id", (value,))
 
 
+def contact_need(request: Any) -> Need:
+    """The one contact a list is limited to, by id or by address."""
+    if request.WhichOneof("contact") == "contact_id":
+        return Need("contacts", "_id", (request.contact_id,))
+    return Need("contacts", "email_keys", (parse_address(request.contact_email, "contact_email").key,))
+
+
 def targets_of(request: mail_service_pb2.SendEmailRequest) -> list[Target]:
     """Everyone a mail shall go to, each once."""
     problems = Violations()
@@ -237,10 +244,3 @@ def check_display_name(name: str) -> None:
     if len(name) > MAX_DISPLAY_NAME:
         raise errors.invalid_field("display_name", f"is longer than {MAX_DISPLAY_NAME} characters")
     check_header_text(name, "display_name")
-
-
-def outcome_of(email_id: str, result: Any) -> mail_service_pb2.DecisionOutcome:
-    """One row of a batch of decisions; an error that is none of ours passes on."""
-    if isinstance(result, BaseException) and not isinstance(result, DomainError):
-        raise result
-    return convert.decision_to_proto(email_id, result)

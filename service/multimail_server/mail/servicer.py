@@ -353,11 +353,8 @@ class MailServicer(DecisionCalls, NotificationCalls, mail_service_pb2_grpc.MailS
         if request.WhichOneof("mailbox"):
             mailbox = await self._mailboxes.get(account, requests.mailbox_need(request, "mailbox"))
             equal[mailbox_field] = mailbox["_id"]
-        if request.WhichOneof("contact") == "contact_id":
-            equal["people"] = (await self._contacts.get(account, request.contact_id))["_id"]
-        elif request.WhichOneof("contact"):
-            key = parse_address(request.contact_email, "contact_email").key
-            equal["people"] = (await self._contacts.get_by_address(account, key))["_id"]
+        if request.WhichOneof("contact"):
+            equal["people"] = (await self._contacts.get(account, requests.contact_need(request)))["_id"]
         return equal
 
 

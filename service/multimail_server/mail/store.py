@@ -243,9 +243,8 @@ class MailStore:
         return await self._committer.run(replace(operation, size=len(raw)))
 
     async def begin(self, request: Request) -> None:
-        """Notes what a batch's request_id stands for, before its rows; REQUEST_ID_REUSED when it stands for another."""
-        if request.request_id:
-            await self._committer.run(request.operation([], lambda _: None, lambda *_: None))
+        """Notes what a batch's request_id stands for; see Committer.begin."""
+        await self._committer.begin(request)
 
     async def approve(self, request: Request, email_id: str, digest: str, reason: str) -> Document:
         """Lets a held mail go, for exactly this content."""

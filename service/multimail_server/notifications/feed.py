@@ -6,6 +6,7 @@ import asyncio
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
+from multimail_server import errors
 from multimail_server.notifications.store import too_old
 
 if TYPE_CHECKING:
@@ -46,6 +47,12 @@ class Feed:
                 if row["seq"] > self._seen.get(row["_id"], -1):
                     self.committed(row["_id"], row["seq"])
         return False
+
+    async def start(self, account: str, after_seq: int, *, only_new: bool) -> int:
+        """The number behind which a stream begins; refuses two beginnings at once."""
+        if only_new and after_seq:
+            raise errors.invalid_field("only_new", "cannot stand beside after_seq: each says where to begin")
+        return await self._notifications.newest(account) if only_new else after_seq
 
     async def follow(self, account: str, after: int) -> AsyncIterator[list[Document]]:
         """Runs of notifications, each beginning with the number after the last one's end; it never ends by itself.

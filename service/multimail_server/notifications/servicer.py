@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from multimail.v1 import mail_service_pb2
-from multimail_server import errors
 from multimail_server.accounts.caller import current_caller
 from multimail_server.mail import convert, requests
 
@@ -49,15 +48,12 @@ class NotificationCalls:
     ) -> AsyncIterator[mail_service_pb2.WatchNotificationsResponse]:
         """Follows what happens."""
         account = current_caller().account
-        if request.only_new and request.after_seq:
-            raise errors.invalid_field("only_new", "cannot stand beside after_seq: each says where to begin")
         shows = await self._shows(account, request)
-        after = await self._notifications.newest(account) if request.only_new else request.after_seq
-        told = after
+        told = await self._feed.start(account, request.after_seq, only_new=request.only_new)
         if request.only_new:
             # Else who is cut off before the first notification could not tell where to go on.
-            yield mail_service_pb2.WatchNotificationsResponse(seq=after)
-        async for run in self._feed.follow(account, after):
+            yield mail_service_pb2.WatchNotificationsResponse(seq=told)
+        async for run in self._feed.follow(account, told):
             for notification in run:
                 if shows(notification):
                     told = notification["seq"]

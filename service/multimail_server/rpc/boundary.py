@@ -192,7 +192,8 @@ class Boundary(grpc.aio.ServerInterceptor):
         if left is not None and left < _USEFUL_S:
             raise DomainError(Reason.OUT_OF_TIME, "The call's deadline leaves no time to do anything.")
         if is_open(call.method):
-            return await _served(_known(handler), _parsed(_known(handler), raw), context)
+            handler = _known(handler)
+            return await _served(handler, _parsed(handler, raw), context)
         async with asyncio.timeout(self.deadline_s if left is None else None):
             caller = await self._caller(call, metadata)
             handler = _known(handler)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from multimail_server.storage.mongo import Database, Document, Session
-    from multimail_server.storage.operation import Operation
+    from multimail_server.storage.operation import Operation, Request
     from multimail_server.storage.processes import Process
 
 T = TypeVar("T")
@@ -122,6 +122,11 @@ class Committer:
             # An empty context: no caller's deadline reaches a group.
             lane.task = loop.create_task(self._drain(operation.account, lane), context=contextvars.Context())
         return await waiting.answer  # type: ignore[no-any-return]
+
+    async def begin(self, request: Request) -> None:
+        """Notes what a batch's request_id stands for, before its rows; REQUEST_ID_REUSED when it stands for another."""
+        if request.request_id:
+            await self.run(request.operation([], lambda _: None, lambda *_: None))
 
     async def settle(self, grace_s: float) -> None:
         """Waits until no operation is waiting or under way, at most so many seconds."""
