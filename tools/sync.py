@@ -29,6 +29,12 @@ MADE = {
             "What hangs on the asyncio client:": "Made by `make sync` from the asyncio one, so edit that:",
         },
     ),
+    "_sync_contacts.py": (
+        "_async_contacts.py",
+        {
+            "What hangs on the asyncio client as": "Made by `make sync` from the asyncio one, so edit that:",
+        },
+    ),
 }
 # What makes Python asynchronous.
 WORDS = {
@@ -36,7 +42,7 @@ WORDS = {
     r"\bawait ": "",
     r"\bAsync(?=[A-Z])": "",
     r"\b__a(?=enter__|exit__)": "__",
-    r"\b_async\b": "_sync",
+    r"\b_async(?=\b|_contacts\b)": "_sync",
 }
 
 

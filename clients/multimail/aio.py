@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Self
 
 from multimail import delivery, mail, oversight, sending
-from multimail._async import Contacts, Mailboxes, Notifications, Suppressions, Threads
+from multimail._async import Mailboxes, Notifications, Suppressions, Threads
+from multimail._async_contacts import Contacts
 from multimail._caller import AsyncCaller
 from multimail._wire import DEFAULT_TIMEOUT_S, endpoint
 

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Self
 
 from multimail import delivery, mail, oversight, sending
 from multimail._caller import Caller
-from multimail._sync import Contacts, Mailboxes, Notifications, Suppressions, Threads
+from multimail._sync import Mailboxes, Notifications, Suppressions, Threads
+from multimail._sync_contacts import Contacts
 from multimail._wire import DEFAULT_TIMEOUT_S, endpoint
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import pytest
 
 import multimail
-from multimail import _async, _sync, words
+from multimail import _async, _async_contacts, _sync, _sync_contacts, words
 from multimail._words import word
 from multimail.v1 import contact_pb2, mail_pb2, mail_service_pb2
 
@@ -27,7 +27,8 @@ ENUMS = {
 DATA = [found for found in vars(multimail).values() if dataclasses.is_dataclass(found)]
 METHODS = [
     method
-    for owner in (multimail.Client, multimail.AsyncClient, *vars(_sync).values(), *vars(_async).values())
+    for module in (multimail, _sync, _sync_contacts, _async, _async_contacts)
+    for owner in vars(module).values()
     if inspect.isclass(owner) and owner.__module__.startswith("multimail.")
     for name, method in inspect.getmembers(owner, inspect.isfunction)
     if name[0] != "_"
