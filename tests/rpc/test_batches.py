@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import pytest
 from google.protobuf.struct_pb2 import Struct
-from tests.rpc.calls import reason_of, refusal, stubs, until
+from tests.rpc.calls import ended, read, reason_of, refusal, stubs, until
+from tests.rpc.relays import serving
+from tests.store.proxy import CuttingProxy
 
 from multimail.v1 import contact_pb2, error_reason_pb2
 from multimail.v1 import contact_service_pb2 as pb
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
+    from pathlib import Path
 
     from tests.conftest import Account
 
@@ -131,6 +134,37 @@ async def test_an_import_goes_on_where_it_broke(account: Account) -> None:
         assert error_reason_pb2.ERROR_REASON_REQUEST_ID_REUSED == other.refusal.reason
         (fresh,) = await imported(contacts, [import_row(3, row("else"), import_id="another")])
         assert CREATED == fresh.upserted.outcome
+
+
+async def test_an_import_that_runs_twice_at_once(account: Account) -> None:
+    """Two runs of one import at the same time make each contact once, and both are told of the same ones."""
+    async with stubs(account, timeout_s=60) as (contacts, _):
+        rows = [import_row(n, row(f"p{n}")) for n in range(60)]
+        one, other = await asyncio.gather(imported(contacts, rows), imported(contacts, rows))
+        assert [each.upserted.contact_id for each in one] == [each.upserted.contact_id for each in other]
+        assert [CREATED] * 120 == [each.upserted.outcome for each in (*one, *other)]
+        assert 60 == (await contacts.CountContacts(pb.CountContactsRequest())).count
+
+
+async def test_an_import_waits_for_an_engine_that_is_away(engine_uri: str, tmp_path: Path) -> None:
+    """While nothing can be written no row is refused: the stream ends as unavailable, and goes on from there later."""
+    async with (
+        CuttingProxy(engine_uri) as proxy,
+        serving(proxy.uri, tmp_path, "away") as account,
+        stubs(account, timeout_s=60) as (contacts, _),
+    ):
+        rows = [import_row(n, row(f"p{n}")) for n in range(4)]
+        call = contacts.ImportContacts()
+        await call.write(rows[0])
+        (first,) = await read(call, 1)
+        proxy.cut_at(b"accounts", times=10_000, deliver=False)
+        for each in rows[1:]:
+            await call.write(each)
+        assert "UNAVAILABLE" == (await ended(call)).code
+        proxy.cut_at(b"", times=0, deliver=False)
+        again = await imported(contacts, rows)
+        assert [CREATED] * 4 == [each.upserted.outcome for each in again]
+        assert first.upserted.contact_id == again[0].upserted.contact_id
 
 
 async def test_an_import_needs_a_name_and_good_rows(account: Account) -> None:

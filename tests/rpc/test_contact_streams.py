@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-import grpc
 import pytest
 from google.protobuf.struct_pb2 import Struct
-from tests.rpc.calls import delivered, made, read_refusal, refusal, sent, stubs
+from tests.rpc.calls import delivered, ended, made, read, reason_of, refusal, sent, streaming, stubs
 from tests.rpc.relays import arrive, letter
 
 from multimail.v1 import contact_service_pb2 as pb
@@ -17,25 +15,14 @@ from multimail.v1 import mail_pb2 as m
 from multimail.v1 import mail_service_pb2 as mail_pb
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from contextlib import AbstractAsyncContextManager
 
     from tests.conftest import Account
 
 
-@asynccontextmanager
-async def watching(contacts: Any, **conditions: Any) -> AsyncIterator[Any]:
+def watching(contacts: Any, **conditions: Any) -> AbstractAsyncContextManager[Any]:
     """A stream of changes."""
-    call = contacts.WatchContacts(pb.WatchContactsRequest(**conditions))
-    try:
-        yield call
-    finally:
-        call.cancel()
-
-
-async def read(call: Any, count: int) -> list[Any]:
-    """The next responses of a stream."""
-    async with asyncio.timeout(15):
-        return [await call.read() for _ in range(count)]
+    return streaming(contacts.WatchContacts(pb.WatchContactsRequest(**conditions)))
 
 
 async def upsert(contacts: Any, email: str, **metadata: Any) -> Any:
@@ -94,9 +81,7 @@ async def test_a_watch_goes_on_where_it_was(account: Account) -> None:
 async def test_watches_that_cannot_begin_say_why(account: Account, more: dict[str, Any], reason: str) -> None:
     """A wrong filter, a number not given out yet, or two beginnings at once are refused at once."""
     async with stubs(account) as (contacts, _), watching(contacts, **more) as call:
-        with pytest.raises(grpc.aio.AioRpcError) as refused:
-            await read(call, 1)
-        assert reason == read_refusal(refused.value).reason
+        assert reason == (await ended(call)).reason
 
 
 async def context(contacts: Any, email: str, **more: Any) -> Any:
@@ -150,3 +135,47 @@ async def test_a_context_keeps_its_budget(account: Account) -> None:
             refused = await refusal(context(contacts, "ann@know.test", max_characters=wrong))
             assert ("max_characters",) == refused.fields
         assert "CONTACT_NOT_FOUND" == (await refusal(context(contacts, "nobody@know.test"))).reason
+
+
+async def test_what_is_cut_is_said(account: Account) -> None:
+    """Where only the metadata are too long they are cut, the rest still follows, and the answer says so."""
+    async with stubs(account) as (contacts, mail):
+        box = await made(account)
+        await upsert(contacts, "ann@know.test", note="n" * 5_000)
+        await sent(mail, box, "ann@know.test", subject="Offer")
+        known = await context(contacts, "ann@know.test")
+        assert (True, True, 1) == (known.truncated, "Offer" in known.text, len(known.interactions))
+        assert not (await context(contacts, "ann@know.test", max_characters=20_000)).truncated
+
+
+async def test_the_smallest_context_says_who_it_is(account: Account) -> None:
+    """However long name and address are, the smallest budget holds them."""
+    async with stubs(account) as (contacts, _):
+        long = f"{'a' * 64}@{'.'.join(['b' * 60] * 3)}.test"
+        await contacts.UpsertContact(pb.UpsertContactRequest(email=long, name="Ñ" * 512))
+        known = await context(contacts, long, max_characters=500)
+        assert long in known.text
+        assert len(known.text) <= 500
+
+
+async def test_nobody_elses_contacts(account: Account) -> None:
+    """By no call does an account reach another's contact: not by id, by address, by counting, export or watching."""
+    stranger = type(account)(f"{account.name}-stranger", account.running, account.commands)
+    async with stubs(account) as (contacts, _), stubs(stranger) as (theirs, _):
+        mine = await upsert(contacts, "ann@mine.test", plan="pro")
+        async with watching(theirs) as call:
+            await upsert(theirs, "bo@theirs.test")
+            await upsert(contacts, "ann@mine.test", plan="free")
+            await upsert(theirs, "bo@theirs.test", plan="pro")
+            assert {"bo@theirs.test"} == {each.contact.email for each in await read(call, 2)}
+        by_id, by_email = pb.GetContactRequest(id=mine.id), pb.GetContactRequest(email="ann@mine.test")
+        answer = await theirs.BatchGetContacts(pb.BatchGetContactsRequest(contacts=[by_id, by_email]))
+        assert ["CONTACT_NOT_FOUND"] * 2 == [reason_of(each) for each in answer.outcomes]
+        refused = await refusal(theirs.GetContactContext(pb.GetContactContextRequest(id=mine.id)))
+        assert "CONTACT_NOT_FOUND" == refused.reason
+        assert 1 == (await theirs.CountContacts(pb.CountContactsRequest())).count
+        exported = [each.contact.email async for each in theirs.ExportContacts(pb.ExportContactsRequest())]
+        assert ["bo@theirs.test"] == exported
+        assert [] == [
+            each async for each in theirs.ExportContacts(pb.ExportContactsRequest(filter="domain = mine.test"))
+        ]

@@ -46,13 +46,15 @@ class Context:
         budget: How many characters it may have.
         mark: What no text from outside can know, to tell where such text ends.
         pieces: What it holds.
-        truncated: Whether a piece did not fit.
+        is_full: Whether a piece did not fit, so that no further one is added.
+        truncated: Whether something was left out, be it within a piece.
         shown: How many of the mails it shows.
     """
 
     budget: int
     mark: str
     pieces: list[str] = field(default_factory=list)
+    is_full: bool = False
     truncated: bool = False
     shown: int = 0
 
@@ -63,11 +65,19 @@ class Context:
 
     def add(self, piece: str) -> bool:
         """Adds a piece if it fits, and nothing was left out before it."""
-        if self.truncated or len("\n".join([*self.pieces, piece])) > self.budget - _CLOSING:
-            self.truncated = True
+        if self.is_full or len("\n".join([*self.pieces, piece])) > self.budget - _CLOSING:
+            self.is_full = self.truncated = True
             return False
         self.pieces.append(piece)
         return True
+
+    def add_cut(self, head: str, text: str) -> None:
+        """Adds a text, or what of it fits into half of the budget."""
+        room = self.budget // 2
+        if len(text) > room:
+            self.truncated = True
+            text = text[: room - 1] + "…"
+        self.add(head + text)
 
     def untrusted(self, text: str) -> str:
         """A block of words from outside."""
@@ -84,11 +94,12 @@ def context_of(known: Known, *, budget: int, mark: str) -> Context:
     """
     context = Context(budget, mark)
     context.add(_person(known.contact))
+    context.add(_history(known.contact))
     if known.suppression is not None:
         context.add(f"Must not be written to: the address is suppressed ({known.suppression['reason']}).")
     metadata = metadata_of(known.contact)
     if metadata:
-        _add_as_fits(context, "Metadata: ", json.dumps(metadata, ensure_ascii=False))
+        context.add_cut("Metadata: ", json.dumps(metadata, ensure_ascii=False))
     for email in known.pending:
         context.add(f"Waits ({email['state']}): {_mail(context, email)}")
     for thread in known.threads:
@@ -100,16 +111,12 @@ def context_of(known: Known, *, budget: int, mark: str) -> Context:
     return context
 
 
-def _add_as_fits(context: Context, head: str, text: str) -> None:
-    """Adds a text that may be cut: what of it fits into half of the budget."""
-    room = context.budget // 2
-    cut = text if len(text) <= room else text[: room - 1] + "…"
-    context.add(head + cut)
-
-
 def _person(contact: Mapping[str, Any]) -> str:
+    return f"Contact {contact['_id']}: {contact['name'][:_MAX_NAME] or '(no name)'} <{contact['email']}>"
+
+
+def _history(contact: Mapping[str, Any]) -> str:
     lines = [
-        f"Contact {contact['_id']}: {contact['name'][:_MAX_NAME] or '(no name)'} <{contact['email']}>",
         f"Last written to: {_day(contact['last_contacted_at'])}. Last heard from: {_day(contact['last_inbound_at'])}.",
         f"Mails: {contact['interaction_count']}, conversations: {contact['thread_count']}.",
     ]
