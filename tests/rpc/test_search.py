@@ -158,3 +158,19 @@ async def test_what_no_index_serves_is_bounded(contacts: Any, monkeypatch: pytes
     assert ["cy", "ann"] == await found(contacts, filter="metadata.plan = pro", order_by="email desc")
     assert ["di", "cy", "bo", "ann"] == await found(contacts, order_by="create_time desc")
     assert ["ann", "cy", "di"] == await found(contacts, filter="never_contacted OR last_contacted < -1d")
+
+
+async def test_long_names_are_walked_too(account: Account) -> None:
+    """A walk in order of names goes on from page to page however long they are, and in whatever script."""
+    names = [letter * 512 for letter in ("e", "é", "字", "😀")]
+    async with stubs(account) as (contacts, _):
+        for number, name in enumerate(names):
+            await contacts.UpsertContact(pb.UpsertContactRequest(email=f"p{number}@long.test", name=name))
+        token, found = "", []
+        while len(found) < len(names):
+            page = await contacts.SearchContacts(
+                pb.SearchContactsRequest(order_by="name, email", page_size=1, page_token=token)
+            )
+            found += [each.name for each in page.contacts]
+            token = page.next_page_token
+        assert (names, "") == (found, token)

@@ -108,7 +108,7 @@ class PageTokens:
 
     def _sealed(self, position: Sequence[Any], bound: bytes) -> str:
         nonce = self._randomness(_NONCE_BYTES)
-        text = json.dumps([_plain(each) for each in position]).encode()
+        text = json.dumps([_plain(each) for each in position], ensure_ascii=False).encode()
         return base64.urlsafe_b64encode(nonce + self._cipher.encrypt(nonce, text, bound)).decode()
 
     def _open(self, token: str, bound: bytes) -> list[Any]:

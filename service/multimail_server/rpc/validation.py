@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _MAX_REQUEST_ID = 128
 _MAX_ID = 64
 _MAX_MESSAGE_ID = 998
-_MAX_PAGE_TOKEN = 2048
+_MAX_PAGE_TOKEN = 8192  # what the longest position, by name and address, comes to
 _REQUEST_ID = re.compile(rf"[\x21-\x7e]{{0,{_MAX_REQUEST_ID}}}")
 # The only oneof that may be left out: every other one names what the call is about.
 _FREE_ONEOFS = frozenset(
