@@ -29,7 +29,7 @@ SINGLES = (cases.GET, cases.UPSERT_EXISTING, cases.UPSERT_NEW, cases.APPEND, cas
 BATCHES = (cases.BATCH_EXISTING, cases.BATCH_NEW)
 TOLD = (1, 4, 64)
 CPU = attrgetter("cpu_us")
-RAW = (cases.GET, cases.UPSERT_EXISTING, cases.UPSERT_NEW, cases.SEARCH, *BATCHES)
+RAW = (cases.GET, cases.UPSERT_EXISTING, cases.UPSERT_NEW, cases.SEARCH, *BATCHES, cases.BATCH_NUMBERED)
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ async def side_by_side(engine: Engine, plan: Plan, figures: Figures) -> None:
             (rest, (*SINGLES, *BATCHES)),
             (ours, (*SINGLES, cases.UPSERT_REPEATABLE, *BATCHES)),
         ]
-        for case in (*SINGLES, cases.UPSERT_REPEATABLE, *BATCHES):
+        for case in (*SINGLES, cases.UPSERT_REPEATABLE, *BATCHES, cases.BATCH_NUMBERED):
             for callers in case.callers:
                 if callers not in plan.callers and case.callers == cases.CALLERS:
                     continue
