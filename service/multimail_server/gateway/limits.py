@@ -1,0 +1,81 @@
+"""The bounds of request fields that JSON Schema can state, taken from the rules that enforce them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from multimail_server.aip import filtering, paging
+from multimail_server.contacts import contact, filter_map, filters
+from multimail_server.contacts import requests as contact_requests
+from multimail_server.mail import accepting, compose, content, mime
+from multimail_server.mail import requests as mail_requests
+from multimail_server.rpc.validation import is_count, is_required, longest
+
+if TYPE_CHECKING:
+    from google.protobuf.descriptor import FieldDescriptor
+
+_ADDRESS = {"format": "idn-email"}
+_ADDRESSES = {"items": {"type": "string", **_ADDRESS}}
+_PAGE_SIZE = {"default": paging.DEFAULT_SIZE}
+_ROWS = {"minItems": 1, "maxItems": contact_requests.MAX_ROWS}
+# As characters: a body of more of them has more bytes too.
+_BODY = {"maxLength": mime.MAX_BODY_BYTES}
+_DECISIONS = {"minItems": 1, "maxItems": mail_requests.MAX_DECISIONS}
+
+# By the field's name where every request means the same by it.
+_BY_NAME: dict[str, dict[str, Any]] = {
+    "email": _ADDRESS,
+    "mailbox_email": _ADDRESS,
+    "contact_email": _ADDRESS,
+    "from_mailbox_email": _ADDRESS,
+    "address": _ADDRESS,
+    "to": _ADDRESSES,
+    "cc": _ADDRESSES,
+    "bcc": _ADDRESSES,
+    "reply_to": _ADDRESSES | {"maxItems": mail_requests.MAX_REPLY_TO},
+    "name": {"maxLength": contact.MAX_NAME},
+    "display_name": {"maxLength": mail_requests.MAX_DISPLAY_NAME},
+    "subject": {"maxLength": compose.MAX_SUBJECT},
+    "body": _BODY,
+    "html_body": _BODY,
+    "markdown_body": _BODY,
+    "filter": {"maxLength": filtering.MAX_LENGTH},
+    "filters": {"maxProperties": filter_map.MAX_CONDITIONS},
+    "query": {"maxLength": filters.MAX_TEXT},
+    "page_size": _PAGE_SIZE,
+    "attachments": {"maxItems": content.MAX_FILES},
+    "allow_list": {"maxItems": mail_requests.MAX_ALLOWED},
+    "reason": {"maxLength": mail_requests.MAX_REASON},
+}
+_BY_PLACE: dict[str, dict[str, Any]] = {
+    "BatchUpsertContactsRequest.contacts": _ROWS,
+    "BatchGetContactsRequest.contacts": _ROWS,
+    "ApproveEmailsRequest.emails": _DECISIONS,
+    "RejectEmailsRequest.emails": _DECISIONS,
+    "SendEmailRequest.to": _ADDRESSES | {"maxItems": accepting.MAX_RECIPIENTS},
+    # What is no address has a refusal for its answer.
+    "BatchCheckSendsRequest.to": {"minItems": 1, "maxItems": mail_requests.MAX_CHECKS},
+    "GetContactContextRequest.max_characters": {
+        "minimum": contact_requests.MIN_CHARACTERS,
+        "maximum": contact_requests.MAX_CHARACTERS,
+        "default": contact_requests.DEFAULT_CHARACTERS,
+    },
+}
+
+
+def limits_of(field: FieldDescriptor) -> dict[str, Any]:
+    """The keywords of JSON Schema that bound a field of a request."""
+    place = f"{field.containing_type.name}.{field.name}"
+    bounds: dict[str, Any] = {"minimum": 0} if is_count(field) else {}
+    most = longest(field)
+    if field.name == "request_id":
+        bounds["pattern"] = "^[!-~]*$"
+    if most is not None:
+        bounds["maxLength"] = most
+    if is_required(field) and field.is_repeated:
+        bounds["minItems"] = 1
+    elif is_required(field) and field.type in (field.TYPE_STRING, field.TYPE_BYTES):
+        bounds["minLength"] = 1
+    if field.message_type is None or field.is_repeated:
+        bounds |= _BY_NAME.get(field.name, {}) if place not in _BY_PLACE else _BY_PLACE[place]
+    return bounds
