@@ -34,8 +34,8 @@ def comment_of_value(value: EnumValueDescriptor) -> str:
 
 
 def summary(text: str) -> str:
-    """The first sentence of a comment, without its full stop."""
-    return re.split(r"(?<=[^.])[.:](?=\s|$)", " ".join(text.split()), maxsplit=1)[0]
+    """The first sentence of a comment, up to its first stop."""
+    return re.split(r"(?<=[^.])[.:;](?=\s|$)", " ".join(text.split()), maxsplit=1)[0]
 
 
 def word(value: EnumValueDescriptor) -> str:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from google.protobuf.descriptor import FieldDescriptor
 
 from google.api import field_behavior_pb2
-from multimail_server.gateway.limits import limits_of
-from multimail_server.gateway.words import comment, comment_of_value, word, words
+from multimail_server.gateway.openapi.limits import limits_of
+from multimail_server.gateway.openapi.words import comment, comment_of_value, word, words
 from multimail_server.rpc.validation import choices_of, is_required
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def reachable(messages: Collection[Descriptor]) -> list[Descriptor]:
         message = waiting.pop()
         if message.full_name not in found and not is_well_known(message):
             found[message.full_name] = message
-            waiting += [held for field in message.fields for held in _held(field)]
+            waiting += [held for field in message.fields for held in held_by(field)]
     return [found[name] for name in sorted(found)]
 
 
@@ -65,9 +65,10 @@ def enums_of(messages: Collection[Descriptor]) -> list[EnumDescriptor]:
     return [found[name] for name in sorted(found)]
 
 
-def _held(field: FieldDescriptor) -> Iterator[Descriptor]:
+def held_by(field: FieldDescriptor) -> Iterator[Descriptor]:
+    """The message that a field, or a value of its map, holds; none when it holds none."""
     if is_map(field):
-        yield from _held(field.message_type.fields_by_name["value"])
+        yield from held_by(field.message_type.fields_by_name["value"])
     elif field.message_type is not None:
         yield field.message_type
 

@@ -14,6 +14,11 @@ from multimail_server.rpc.validation import is_count, is_required, longest
 if TYPE_CHECKING:
     from google.protobuf.descriptor import FieldDescriptor
 
+# The conditions of a search by their names.
+_CONDITIONS = {
+    "maxProperties": filter_map.MAX_CONDITIONS,
+    "propertyNames": {"pattern": rf"^(metadata\..+|{'|'.join(filter_map.OWN_KEYS)})$"},
+}
 _ADDRESS = {"format": "idn-email"}
 _ADDRESSES = {"items": {"type": "string", **_ADDRESS}}
 _PAGE_SIZE = {"default": paging.DEFAULT_SIZE}
@@ -40,7 +45,7 @@ _BY_NAME: dict[str, dict[str, Any]] = {
     "html_body": _BODY,
     "markdown_body": _BODY,
     "filter": {"maxLength": filtering.MAX_LENGTH},
-    "filters": {"maxProperties": filter_map.MAX_CONDITIONS},
+    "filters": _CONDITIONS,
     "query": {"maxLength": filters.MAX_TEXT},
     "page_size": _PAGE_SIZE,
     "attachments": {"maxItems": content.MAX_FILES},
