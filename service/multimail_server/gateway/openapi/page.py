@@ -51,19 +51,27 @@ class _Page:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        environment.filters |= {"markdown": self._prose, "type": self._type, "pretty": _pretty, "summary": summary}
-        by_tag = {
-            tag["name"]: [each for each in self._operations if tag["name"] in each["tags"]]
-            for tag in self._document["tags"]
-        }
+        environment.filters |= {"markdown": self._prose, "line": self._line, "type": self._type, "pretty": _pretty}
         return environment.get_template("page.html").render(
             document=self._document,
-            by_tag=by_tag,
+            by_tag={tag["name"]: self._calls(tag["name"]) for tag in self._document["tags"]},
             refusals=_refusals(self._document),
             schemas=self._schemas,
             resolved=self._resolved,
             bounds=_bounds,
         )
+
+    def _calls(self, tag: str) -> list[list[dict[str, Any]]]:
+        """The operations of a tag, each with the further ways to the same call behind it."""
+        calls: dict[str, list[dict[str, Any]]] = {}
+        for each in self._operations:
+            if tag in each["tags"]:
+                calls.setdefault(each["operationId"].partition("_")[0], []).append(each)
+        return [sorted(ways, key=lambda way: str(way["operationId"])) for ways in calls.values()]
+
+    def _line(self, text: str) -> Markup:
+        """The first sentence of Markdown as HTML."""
+        return Markup(self._markdown.renderInline(summary(text)))  # noqa: S704  as in _prose
 
     def _prose(self, text: str) -> Markup:
         """Markdown as HTML; names of the document lead to where they stand."""

@@ -98,7 +98,7 @@ def of_message(message: Descriptor, *, given: bool, without: Collection[str] = (
 
 def _is_always_there(field: FieldDescriptor) -> bool:
     """Whether an answer holds the field even when there is nothing to say."""
-    return not field.has_presence
+    return not field.has_presence and (field.enum_type is None or field.is_repeated)
 
 
 def _choice(oneof: OneofDescriptor, *, needed: bool) -> Schema:
