@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from starlette.applications import Starlette
 
 from multimail_server.gateway import health
+from multimail_server.gateway.openapi import serve
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -42,7 +43,7 @@ def parts_of(settings: Settings, target: str, channel: grpc.aio.Channel) -> list
         channel: A channel to it.
     """
     del settings, target
-    return [Part(health.routes(channel))]
+    return [Part(health.routes(channel)), Part(serve.routes())]
 
 
 def app_of(parts: Sequence[Part]) -> Starlette:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from google.api import annotations_pb2
-
 from multimail.v1 import contact_service_pb2, mail_service_pb2
+from multimail_server.gateway.bindings import ALL, bindings_of, field_at
 from multimail_server.gateway.openapi import refusals, schemas
 from multimail_server.gateway.openapi.examples import EXAMPLES
 from multimail_server.gateway.openapi.words import comment, summary
@@ -18,8 +16,9 @@ from multimail_server.rpc.validation import choices_of, is_required
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescriptor, ServiceDescriptor
+    from google.protobuf.descriptor import Descriptor, FieldDescriptor, ServiceDescriptor
 
+    from multimail_server.gateway.bindings import Binding
     from multimail_server.gateway.openapi.schemas import Schema
 
 SERVICES = (
@@ -31,14 +30,15 @@ Contacts and mail for agents: the same service that gRPC serves, one HTTP reques
 
 **Keys.** Every call needs an API key with the scope the call names: `Authorization: Bearer mm_live_…`.
 
-**JSON.** Names are written as here, enum values as plain words, times as RFC 3339 (`2026-03-20T09:30:00Z`), spans as
-seconds (`86400s`), bytes as base64, and numbers as numbers.
+**JSON.** Names are written as here, enum values as plain words, times as RFC 3339 (`2026-03-20T09:30:00Z`; also
+a day, `2026-03-20`, in UTC), spans as `36h` or `7d` (in answers in seconds: `129600s`), bytes as base64, and numbers as
+numbers. Of an answer, what is not marked as required is left out when there is nothing to say.
 
 **Query parameters.** A list is its parameter again and again. Conditions on contacts are parameters of their own:
 `metadata.plan=pro`, `last_contacted_before=2026-03-20`; a value is JSON where it parses, else text.
 
-**Repeating.** A change takes an `Idempotency-Key` (or `request_id` in its body, which is the same): the same key with the
-same content gives the same outcome for 30 days.
+**Repeating.** A change takes an `Idempotency-Key` (or `request_id` in its body, which is the same): the same key with
+the same content gives the same outcome for 30 days.
 
 **Pages.** Hand `next_page_token` back as `page_token`, all else as it was, until it is empty.
 
@@ -48,51 +48,6 @@ same content gives the same outcome for 30 days.
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Binding:
-    """One way by which HTTP reaches a method.
-
-    Attributes:
-        method: The method.
-        operation_id: Its name; further ways have a number behind it.
-        verb: `get`, `post`, …
-        path: The template of its path, variables in braces.
-        body: The field that the body holds, `*` for the whole message, empty for no body.
-        response_body: The field that the answer holds; empty for the whole message.
-    """
-
-    method: MethodDescriptor
-    operation_id: str
-    verb: str
-    path: str
-    body: str
-    response_body: str
-
-    @property
-    def variables(self) -> list[str]:
-        """The fields in the path."""
-        return re.findall(r"{([^}=]+)", self.path)
-
-    @property
-    def elsewhere(self) -> set[str]:
-        """The fields that neither body nor query may name: those of the path, and what these exclude."""
-        of_message, names = self.method.input_type, set(self.variables)
-        rivals = [{field.name for field in oneof.fields} for oneof, _ in choices_of(of_message)]
-        return names.union(*(each for each in rivals if each & names))
-
-
-def bindings(services: Sequence[ServiceDescriptor] = SERVICES) -> Iterator[Binding]:
-    """Every way by which HTTP reaches a method, in the order of the protos."""
-    for service in services:
-        for method in service.methods:
-            rule = method.GetOptions().Extensions[annotations_pb2.http]
-            if rule.WhichOneof("pattern"):
-                for number, each in enumerate([rule, *rule.additional_bindings], 1):
-                    verb = each.WhichOneof("pattern")
-                    name = method.name if number == 1 else f"{method.name}_{number}"
-                    yield Binding(method, name, verb, getattr(each, verb), each.body, each.response_body)
-
-
 def document(version: str, services: Sequence[ServiceDescriptor] = SERVICES) -> dict[str, Any]:
     """The OpenAPI 3.1 document of these services.
 
@@ -100,10 +55,10 @@ def document(version: str, services: Sequence[ServiceDescriptor] = SERVICES) -> 
         version: The service's version.
         services: The services; what they hold besides follows from them.
     """
-    ways = list(bindings(services))
+    ways = bindings_of(services)
     paths: dict[str, dict[str, Any]] = {}
     for each in ways:
-        paths.setdefault(re.sub(r"=[^}]*", "", each.path), {})[each.verb] = _operation(each)
+        paths.setdefault(re.sub(r"=[^}]*", "", each.path), {})[each.http_method.lower()] = _operation(each)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -145,39 +100,40 @@ _IDEMPOTENCY_KEY = {
 def _schemas(ways: Sequence[Binding]) -> dict[str, Schema]:
     """Every schema that an operation names, and all that these name."""
     given = schemas.reachable([held for each in ways for held in _given(each)])
-    answered = schemas.reachable([_answered(each) for each in ways])
+    answered = schemas.reachable([held for each in ways for held in _answered(each)])
     made = {each.name: schemas.of_message(each, given=True) for each in given}
     made |= {each.name: schemas.of_message(each, given=False) for each in answered}
     made |= {each.name: schemas.of_enum(each) for each in schemas.enums_of([*given, *answered, *_requests(ways)])}
     for each in ways:
-        if each.body == "*" and each.elsewhere:
-            made[_body_name(each)] = schemas.of_message(each.method.input_type, given=True, without=each.elsewhere)
+        if each.body == ALL and _elsewhere(each):
+            made[_body_name(each)] = schemas.of_message(each.rpc.input_type, given=True, without=_elsewhere(each))
     return made | refusals.SCHEMAS
 
 
 def _requests(ways: Sequence[Binding]) -> list[Descriptor]:
-    return [each.method.input_type for each in ways]
+    return [each.rpc.input_type for each in ways]
 
 
 def _given(way: Binding) -> list[Descriptor]:
     """The messages that a caller writes as JSON."""
-    request = way.method.input_type
-    if way.body == "*" and not way.elsewhere:
+    request = way.rpc.input_type
+    if way.body == ALL and not _elsewhere(way):
         return [request]
-    named = request.fields if way.body == "*" else [request.fields_by_name[way.body]] if way.body else []
-    return [held for field in named if field.name not in way.elsewhere for held in schemas.held_by(field)]
+    named = request.fields if way.body == ALL else [request.fields_by_name[way.body]] if way.body else []
+    return [held for field in named if field.name not in _elsewhere(way) for held in schemas.held_by(field)]
 
 
-def _answered(way: Binding) -> Descriptor:
-    response = way.method.output_type
-    return response.fields_by_name[way.response_body].message_type if way.response_body else response
+def _answered(way: Binding) -> list[Descriptor]:
+    """The messages that an answer holds."""
+    response = way.rpc.output_type
+    return [*schemas.held_by(response.fields_by_name[way.response_body])] if way.response_body else [response]
 
 
 def _operation(way: Binding) -> dict[str, Any]:
-    method = way.method
-    text, scope = comment(method), SCOPES[f"/{method.containing_service.full_name}/{method.name}"]
+    method = way.rpc
+    text, scope = comment(method), SCOPES[way.grpc_path]
     operation: dict[str, Any] = {
-        "operationId": way.operation_id,
+        "operationId": _operation_id(way),
         "tags": [method.containing_service.name],
         "summary": summary(text),
         "description": text,
@@ -190,28 +146,39 @@ def _operation(way: Binding) -> dict[str, Any]:
     return operation
 
 
+def _operation_id(way: Binding) -> str:
+    """The RPC's name; further ways to it have a number behind it."""
+    return f"{way.rpc.name}_{way.number + 1}" if way.number else str(way.rpc.name)
+
+
+def _elsewhere(way: Binding) -> set[str]:
+    """The fields that neither body nor query may name: those of the path, and what these exclude."""
+    names = {variable.field for variable in way.template.variables}
+    rivals = [{field.name for field in oneof.fields} for oneof, _ in choices_of(way.rpc.input_type)]
+    return names.union(*(each for each in rivals if each & names))
+
+
 def _path_parameters(way: Binding) -> Iterator[dict[str, Any]]:
-    for name in way.variables:
-        field = way.method.input_type.fields_by_name[name]
-        yield _parameter(field, name, "path") | {"required": True}
+    for variable in way.template.variables:
+        yield _parameter(field_at(way.rpc.input_type, variable.field), variable.field, "path") | {"required": True}
 
 
 def _header_parameters(way: Binding) -> Iterator[dict[str, Any]]:
-    if "request_id" in way.method.input_type.fields_by_name:
+    if "request_id" in way.rpc.input_type.fields_by_name:
         yield {"$ref": "#/components/parameters/Idempotency-Key"}
 
 
 def _query_parameters(way: Binding) -> Iterator[dict[str, Any]]:
-    if way.body != "*":
-        without = way.elsewhere | {way.body}
-        yield from _in_query([each for each in way.method.input_type.fields if each.name not in without], "")
+    if way.body != ALL:
+        without = _elsewhere(way) | {way.body}
+        yield from _in_query([each for each in way.rpc.input_type.fields if each.name not in without], "")
 
 
 def _in_query(fields: Sequence[FieldDescriptor], before: str) -> Iterator[dict[str, Any]]:
     """The parameters of these fields; those of a message in them have its name and a dot before theirs."""
     for field in fields:
         name, held = before + field.name, field.message_type
-        if schemas.is_map(field):
+        if schemas.value_of_map(field) is not None:
             yield _free_parameters(field, name)
         elif held is not None and not schemas.is_well_known(held):
             yield from _in_query(held.fields, f"{name}.")
@@ -245,29 +212,30 @@ def _free_parameters(field: FieldDescriptor, name: str) -> dict[str, Any]:
 
 
 def _request_body(way: Binding) -> dict[str, Any]:
-    request = way.method.input_type
-    if way.body != "*":
+    request = way.rpc.input_type
+    if way.body != ALL:
         schema = schemas.of_field(request.fields_by_name[way.body], given=True)
     else:
-        schema = schemas.ref(_body_name(way) if way.elsewhere else request.name)
+        schema = schemas.ref(_body_name(way) if _elsewhere(way) else request.name)
     content: dict[str, Any] = {"schema": schema}
-    if way.method.name in EXAMPLES:
-        content["example"] = EXAMPLES[way.method.name]
+    if way.rpc.name in EXAMPLES:
+        content["example"] = EXAMPLES[way.rpc.name]
     return {"required": True, "content": {"application/json": content}}
 
 
 def _body_name(way: Binding) -> str:
     """The name of a request without what its path says."""
-    return way.method.input_type.name.removesuffix("Request") + "Body"
+    return way.rpc.input_type.name.removesuffix("Request") + "Body"
 
 
 def _response(way: Binding) -> dict[str, Any]:
-    schema = schemas.ref(_answered(way).name)
-    content: dict[str, Any] = {"application/json": {"schema": schema}}
-    if way.method.server_streaming:
-        content = {kind: {"schema": schema} for kind in ("application/x-ndjson", "text/event-stream")}
+    response = way.rpc.output_type
+    schema = schemas.ref(response.name)
+    if way.response_body:
+        schema = schemas.of_field(response.fields_by_name[way.response_body], given=False)
+    kinds = ("application/x-ndjson", "text/event-stream") if way.rpc.server_streaming else ("application/json",)
     return {
-        "description": comment(_answered(way)).partition("\n\n")[0],
+        "description": comment(response).partition("\n\n")[0],
         "headers": {"x-request-id": {"$ref": "#/components/headers/x-request-id"}},
-        "content": content,
+        "content": {kind: {"schema": schema} for kind in kinds},
     }

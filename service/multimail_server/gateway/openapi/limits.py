@@ -21,6 +21,8 @@ _CONDITIONS = {
 }
 _ADDRESS = {"format": "idn-email"}
 _ADDRESSES = {"items": {"type": "string", **_ADDRESS}}
+_SPAN = {"pattern": r"^\d{1,9}(\.\d{1,9})?[smhd]$", "examples": ["36h", "7d"]}
+_ALLOWED = {"maxItems": mail_requests.MAX_ALLOWED}
 _PAGE_SIZE = {"default": paging.DEFAULT_SIZE}
 _ROWS = {"minItems": 1, "maxItems": contact_requests.MAX_ROWS}
 # As characters: a body of more of them has more bytes too.
@@ -49,7 +51,6 @@ _BY_NAME: dict[str, dict[str, Any]] = {
     "query": {"maxLength": filters.MAX_TEXT},
     "page_size": _PAGE_SIZE,
     "attachments": {"maxItems": content.MAX_FILES},
-    "allow_list": {"maxItems": mail_requests.MAX_ALLOWED},
     "reason": {"maxLength": mail_requests.MAX_REASON},
 }
 _BY_PLACE: dict[str, dict[str, Any]] = {
@@ -60,6 +61,8 @@ _BY_PLACE: dict[str, dict[str, Any]] = {
     "SendEmailRequest.to": _ADDRESSES | {"maxItems": accepting.MAX_RECIPIENTS},
     # What is no address has a refusal for its answer.
     "BatchCheckSendsRequest.to": {"minItems": 1, "maxItems": mail_requests.MAX_CHECKS},
+    "CreateMailboxRequest.allow_list": _ALLOWED,
+    "AllowList.entries": _ALLOWED,
     "GetContactContextRequest.max_characters": {
         "minimum": contact_requests.MIN_CHARACTERS,
         "maximum": contact_requests.MAX_CHARACTERS,
@@ -70,7 +73,7 @@ _BY_PLACE: dict[str, dict[str, Any]] = {
 
 def limits_of(field: FieldDescriptor) -> dict[str, Any]:
     """The keywords of JSON Schema that bound a field of a request."""
-    place = f"{field.containing_type.name}.{field.name}"
+    place = ".".join(field.full_name.split(".")[-2:])
     bounds: dict[str, Any] = {"minimum": 0} if is_count(field) else {}
     most = longest(field)
     if field.name == "request_id":
@@ -81,6 +84,6 @@ def limits_of(field: FieldDescriptor) -> dict[str, Any]:
         bounds["minItems"] = 1
     elif is_required(field) and field.type in (field.TYPE_STRING, field.TYPE_BYTES):
         bounds["minLength"] = 1
-    if field.message_type is None or field.is_repeated:
-        bounds |= _BY_NAME.get(field.name, {}) if place not in _BY_PLACE else _BY_PLACE[place]
-    return bounds
+    if field.message_type is not None and field.message_type.full_name == "google.protobuf.Duration":
+        bounds |= _SPAN
+    return bounds | (_BY_PLACE[place] if place in _BY_PLACE else _BY_NAME.get(field.name, {}))

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from multimail_server.gateway.openapi.schemas import Schema
 
-_BOUNDS = ("default", "minimum", "maximum", "minLength", "maxLength", "minItems", "maxItems", "maxProperties")
+_BOUNDS = ("default", "minimum", "maximum", "minLength", "maxLength", "minItems", "maxItems")
 
 
 def page(document: dict[str, Any]) -> str:
@@ -39,6 +39,8 @@ class _Page:
         for each in self._operations:
             name = each["operationId"]
             self._anchors |= {name: f"op-{name}", f"{each['tags'][0]}.{name}": f"op-{name}"}
+        for status, each in _refusals(document).items():
+            self._anchors |= dict.fromkeys(each["content"]["application/json"]["examples"], f"status-{status}")
         names = "|".join(re.escape(each) for each in sorted(self._anchors, key=len, reverse=True))
         self._names = re.compile(rf"(<[^>]*>)|(?<![\w./])({names})(?![\w/]|\.\w)")
 
@@ -123,7 +125,8 @@ def _name_of(reference: Mapping[str, str]) -> str:
 
 def _bounds(schema: Schema) -> str:
     """The bounds of a value, in JSON Schema's words."""
-    return ", ".join(f"{name} {schema[name]}" for name in _BOUNDS if name in schema)
+    samples = [f"such as {' or '.join(schema['examples'])}"] if "examples" in schema else []
+    return ", ".join([*(f"{name} {schema[name]}" for name in _BOUNDS if name in schema), *samples])
 
 
 def _pretty(value: Any) -> str:

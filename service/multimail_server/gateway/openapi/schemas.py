@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from google.api import field_behavior_pb2
 from google.protobuf.descriptor import FieldDescriptor
 
-from google.api import field_behavior_pb2
 from multimail_server.gateway.openapi.limits import limits_of
-from multimail_server.gateway.openapi.words import comment, comment_of_value, word, words
+from multimail_server.gateway.openapi.words import comment, comment_of_value, words
 from multimail_server.rpc.validation import choices_of, is_required
 
 if TYPE_CHECKING:
@@ -28,10 +28,12 @@ _SCALARS: dict[int, Schema] = {
     FieldDescriptor.TYPE_INT32: _INT32,
     FieldDescriptor.TYPE_INT64: _INT64,
 }
+# Behind it, in the comment of an error reason, stands a sample of the error.
+_SAMPLE = "\n\n"
 # Well-known types have a JSON of their own.
 _WELL_KNOWN: dict[str, Schema] = {
     "google.protobuf.Timestamp": {"type": "string", "format": "date-time"},
-    "google.protobuf.Duration": {"type": "string", "pattern": r"^-?\d+(\.\d{1,9})?s$", "examples": ["86400s"]},
+    "google.protobuf.Duration": {"type": "string", "pattern": r"^\d{1,12}(\.\d{1,9})?s$", "examples": ["86400s"]},
     "google.protobuf.Struct": {"type": "object", "additionalProperties": True},
     "google.protobuf.Value": {},
 }
@@ -42,9 +44,10 @@ def is_well_known(message: Descriptor) -> bool:
     return message.full_name in _WELL_KNOWN
 
 
-def is_map(field: FieldDescriptor) -> bool:
-    """Whether the field is a map."""
-    return field.message_type is not None and bool(field.message_type.GetOptions().map_entry)
+def value_of_map(field: FieldDescriptor) -> FieldDescriptor | None:
+    """What the values of a map are; None when the field is no map."""
+    entry = field.message_type
+    return entry.fields_by_name["value"] if entry is not None and entry.GetOptions().map_entry else None
 
 
 def reachable(messages: Collection[Descriptor]) -> list[Descriptor]:
@@ -67,8 +70,9 @@ def enums_of(messages: Collection[Descriptor]) -> list[EnumDescriptor]:
 
 def held_by(field: FieldDescriptor) -> Iterator[Descriptor]:
     """The message that a field, or a value of its map, holds; none when it holds none."""
-    if is_map(field):
-        yield from held_by(field.message_type.fields_by_name["value"])
+    value = value_of_map(field)
+    if value is not None:
+        yield from held_by(value)
     elif field.message_type is not None:
         yield field.message_type
 
@@ -131,8 +135,9 @@ def describe(field: FieldDescriptor) -> str:
 
 
 def _of_many(field: FieldDescriptor) -> Schema:
-    if is_map(field):
-        return {"type": "object", "additionalProperties": _of_one(field.message_type.fields_by_name["value"])}
+    value = value_of_map(field)
+    if value is not None:
+        return {"type": "object", "additionalProperties": _of_one(value)}
     return {"type": "array", "items": _of_one(field)} if field.is_repeated else _of_one(field)
 
 
@@ -145,8 +150,10 @@ def _of_one(field: FieldDescriptor) -> Schema:
 
 def of_enum(enum: EnumDescriptor) -> Schema:
     """The schema of an enum: its words, and what each means."""
-    meanings = [f"- `{word(value)}`: {' '.join(comment_of_value(value).split())}" for value in enum.values if value.number]
-    return {"type": "string", "enum": words(enum), "description": "\n".join([comment(enum), "", *meanings])}
+    known = words(enum)
+    values = [(word, comment_of_value(enum.values_by_number[number])) for number, word in known.items()]
+    meanings = [f"- `{word}`: {' '.join(text.partition(_SAMPLE)[0].split())}" for word, text in values]
+    return {"type": "string", "enum": list(known.values()), "description": "\n".join([comment(enum), "", *meanings])}
 
 
 def ref(name: str) -> Schema:

@@ -9,6 +9,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from multimail.v1 import contact_pb2, error_reason_pb2, mail_pb2, mail_service_pb2
+from multimail_server.gateway.shown import words_of
 
 if TYPE_CHECKING:
     from google.protobuf.descriptor import EnumDescriptor, EnumValueDescriptor
@@ -38,27 +39,17 @@ def summary(text: str) -> str:
     return re.split(r"(?<=[^.])[.:;](?=\s|$)", " ".join(text.split()), maxsplit=1)[0]
 
 
-def word(value: EnumValueDescriptor) -> str:
-    """The plain word of an enum value: `OVERSIGHT_MODE_MONITORED` is `monitored`."""
-    return _short(value).lower()
-
-
-def words(enum: EnumDescriptor) -> list[str]:
-    """The plain words of an enum, without the one for nothing said."""
-    return [word(value) for value in enum.values if value.number]
-
-
-def _short(value: EnumValueDescriptor) -> str:
-    prefix = re.sub(r"(?<!^)(?=[A-Z])", "_", value.type.name).upper() + "_"
-    return value.name.removeprefix(prefix)
+def words(enum: EnumDescriptor) -> dict[int, str]:
+    """The plain words of an enum's values, without the one that says nothing."""
+    return {number: word for number, word in words_of(enum).items() if number}
 
 
 @cache
 def _capitals() -> re.Pattern[str]:
     """Enum values as comments write them; reasons and codes of errors are not among them, and stay as they are."""
-    reasons = {_short(value) for value in error_reason_pb2.ErrorReason.DESCRIPTOR.values}
     enums = [enum for file in _FILES for enum in file.DESCRIPTOR.enum_types_by_name.values()]
-    names = {_short(value) for enum in enums for value in enum.values if value.number} - reasons
+    names = {word.upper() for enum in enums for word in words(enum).values()}
+    names -= {word.upper() for word in words(error_reason_pb2.ErrorReason.DESCRIPTOR).values()}
     return re.compile(rf"(?<![\w`])({'|'.join(sorted(names))})(?![\w`])")
 
 
