@@ -6,17 +6,15 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from multimail.v1 import contact_service_pb2, mail_service_pb2
-from multimail_server.gateway.bindings import ALL, bindings_of, field_at
+from multimail_server.gateway.bindings import ALL, bindings_of
 from multimail_server.gateway.openapi import refusals, schemas
-from multimail_server.gateway.openapi.examples import EXAMPLES
-from multimail_server.gateway.openapi.words import comment, summary
-from multimail_server.rpc.auth import SCOPES
-from multimail_server.rpc.validation import choices_of, is_required
+from multimail_server.gateway.openapi.operations import PARAMETERS, body_name, elsewhere, operation_of
+from multimail_server.gateway.openapi.words import comment
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
-    from google.protobuf.descriptor import Descriptor, FieldDescriptor, ServiceDescriptor
+    from google.protobuf.descriptor import Descriptor, ServiceDescriptor
 
     from multimail_server.gateway.bindings import Binding
     from multimail_server.gateway.openapi.schemas import Schema
@@ -42,9 +40,11 @@ the same content gives the same outcome for 30 days.
 
 **Pages.** Hand `next_page_token` back as `page_token`, all else as it was, until it is empty.
 
-**Streams.** `Accept: application/x-ndjson` (one JSON object a line) or `text/event-stream`.
+**Streams.** One JSON object a line, or with `Accept: text/event-stream` an event each. An error before the first one is
+the answer's status; a later one is the last line, or an event named `error`.
 
-**Errors.** The same object for all: an HTTP status, a sentence for a person, and a reason for a program.
+**Errors.** The same object for all: an HTTP status, a sentence for a person, and a reason for a program. Every answer
+has an `x-request-id`; a call may bring its own.
 """
 
 
@@ -58,7 +58,7 @@ def document(version: str, services: Sequence[ServiceDescriptor] = SERVICES) -> 
     ways = bindings_of(services)
     paths: dict[str, dict[str, Any]] = {}
     for each in ways:
-        paths.setdefault(re.sub(r"=[^}]*", "", each.path), {})[each.http_method.lower()] = _operation(each)
+        paths.setdefault(re.sub(r"=[^}]*", "", each.path), {})[each.http_method.lower()] = operation_of(each)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -80,21 +80,12 @@ def document(version: str, services: Sequence[ServiceDescriptor] = SERVICES) -> 
                     "description": "An API key; `multimail-server keys create` makes one.",
                 }
             },
-            "parameters": {"Idempotency-Key": _IDEMPOTENCY_KEY},
+            "parameters": PARAMETERS,
             "headers": refusals.HEADERS,
             "responses": refusals.responses(),
             "schemas": dict(sorted(_schemas(ways).items())),
         },
     }
-
-
-_IDEMPOTENCY_KEY = {
-    "name": "Idempotency-Key",
-    "in": "header",
-    "required": False,
-    "description": "Makes the call repeatable, as `request_id` does; give one of the two.",
-    "schema": {"type": "string", "maxLength": 128, "pattern": "^[!-~]*$"},
-}
 
 
 def _schemas(ways: Sequence[Binding]) -> dict[str, Schema]:
@@ -105,8 +96,9 @@ def _schemas(ways: Sequence[Binding]) -> dict[str, Schema]:
     made |= {each.name: schemas.of_message(each, given=False) for each in answered}
     made |= {each.name: schemas.of_enum(each) for each in schemas.enums_of([*given, *answered, *_requests(ways)])}
     for each in ways:
-        if each.body == ALL and _elsewhere(each):
-            made[_body_name(each)] = schemas.of_message(each.rpc.input_type, given=True, without=_elsewhere(each))
+        without = elsewhere(each)
+        if each.body == ALL and without:
+            made[body_name(each)] = schemas.of_message(each.rpc.input_type, given=True, without=without)
     return made | refusals.SCHEMAS
 
 
@@ -116,126 +108,14 @@ def _requests(ways: Sequence[Binding]) -> list[Descriptor]:
 
 def _given(way: Binding) -> list[Descriptor]:
     """The messages that a caller writes as JSON."""
-    request = way.rpc.input_type
-    if way.body == ALL and not _elsewhere(way):
+    request, without = way.rpc.input_type, elsewhere(way)
+    if way.body == ALL and not without:
         return [request]
     named = request.fields if way.body == ALL else [request.fields_by_name[way.body]] if way.body else []
-    return [held for field in named if field.name not in _elsewhere(way) for held in schemas.held_by(field)]
+    return [held for field in named if field.name not in without for held in schemas.held_by(field)]
 
 
 def _answered(way: Binding) -> list[Descriptor]:
     """The messages that an answer holds."""
     response = way.rpc.output_type
     return [*schemas.held_by(response.fields_by_name[way.response_body])] if way.response_body else [response]
-
-
-def _operation(way: Binding) -> dict[str, Any]:
-    method = way.rpc
-    text, scope = comment(method), SCOPES[way.grpc_path]
-    operation: dict[str, Any] = {
-        "operationId": _operation_id(way),
-        "tags": [method.containing_service.name],
-        "summary": summary(text),
-        "description": text,
-        "security": [{"key": [scope]}],
-        "parameters": [*_path_parameters(way), *_query_parameters(way), *_header_parameters(way)],
-    }
-    if way.body:
-        operation["requestBody"] = _request_body(way)
-    operation["responses"] = {"200": _response(way)} | refusals.refused_with(changes=scope != "read")
-    return operation
-
-
-def _operation_id(way: Binding) -> str:
-    """The RPC's name; further ways to it have a number behind it."""
-    return f"{way.rpc.name}_{way.number + 1}" if way.number else str(way.rpc.name)
-
-
-def _elsewhere(way: Binding) -> set[str]:
-    """The fields that neither body nor query may name: those of the path, and what these exclude."""
-    names = {variable.field for variable in way.template.variables}
-    rivals = [{field.name for field in oneof.fields} for oneof, _ in choices_of(way.rpc.input_type)]
-    return names.union(*(each for each in rivals if each & names))
-
-
-def _path_parameters(way: Binding) -> Iterator[dict[str, Any]]:
-    for variable in way.template.variables:
-        yield _parameter(field_at(way.rpc.input_type, variable.field), variable.field, "path") | {"required": True}
-
-
-def _header_parameters(way: Binding) -> Iterator[dict[str, Any]]:
-    if "request_id" in way.rpc.input_type.fields_by_name:
-        yield {"$ref": "#/components/parameters/Idempotency-Key"}
-
-
-def _query_parameters(way: Binding) -> Iterator[dict[str, Any]]:
-    if way.body != ALL:
-        without = _elsewhere(way) | {way.body}
-        yield from _in_query([each for each in way.rpc.input_type.fields if each.name not in without], "")
-
-
-def _in_query(fields: Sequence[FieldDescriptor], before: str) -> Iterator[dict[str, Any]]:
-    """The parameters of these fields; those of a message in them have its name and a dot before theirs."""
-    for field in fields:
-        name, held = before + field.name, field.message_type
-        if schemas.value_of_map(field) is not None:
-            yield _free_parameters(field, name)
-        elif held is not None and not schemas.is_well_known(held):
-            yield from _in_query(held.fields, f"{name}.")
-        else:
-            yield _parameter(field, name, "query") | {"required": is_required(field)}
-
-
-def _parameter(field: FieldDescriptor, name: str, place: str) -> dict[str, Any]:
-    schema = schemas.of_field(field, given=True)
-    description = schema.pop("description")
-    if place == "path" and schema.get("type") == "string":
-        schema["minLength"] = 1
-    return {"name": name, "in": place, "description": description, "schema": schema}
-
-
-def _free_parameters(field: FieldDescriptor, name: str) -> dict[str, Any]:
-    """Of a map each key is a parameter of its own."""
-    schema = schemas.of_field(field, given=True) | {"additionalProperties": {"type": ["string", "number", "boolean"]}}
-    description = schema.pop("description")
-    return {
-        "name": name,
-        "in": "query",
-        "required": False,
-        "style": "form",
-        "explode": True,
-        "description": f"{description}\n\nEach is a parameter of its own name; its value is JSON where it parses, else "
-        "text.",
-        "schema": schema,
-        "example": {"metadata.plan": "pro", "last_contacted_before": "2026-03-20"},
-    }
-
-
-def _request_body(way: Binding) -> dict[str, Any]:
-    request = way.rpc.input_type
-    if way.body != ALL:
-        schema = schemas.of_field(request.fields_by_name[way.body], given=True)
-    else:
-        schema = schemas.ref(_body_name(way) if _elsewhere(way) else request.name)
-    content: dict[str, Any] = {"schema": schema}
-    if way.rpc.name in EXAMPLES:
-        content["example"] = EXAMPLES[way.rpc.name]
-    return {"required": True, "content": {"application/json": content}}
-
-
-def _body_name(way: Binding) -> str:
-    """The name of a request without what its path says."""
-    return way.rpc.input_type.name.removesuffix("Request") + "Body"
-
-
-def _response(way: Binding) -> dict[str, Any]:
-    response = way.rpc.output_type
-    schema = schemas.ref(response.name)
-    if way.response_body:
-        schema = schemas.of_field(response.fields_by_name[way.response_body], given=False)
-    kinds = ("application/x-ndjson", "text/event-stream") if way.rpc.server_streaming else ("application/json",)
-    return {
-        "description": comment(response).partition("\n\n")[0],
-        "headers": {"x-request-id": {"$ref": "#/components/headers/x-request-id"}},
-        "content": {kind: {"schema": schema} for kind in kinds},
-    }

@@ -29,6 +29,8 @@ _HTTP = {
     _CODE.UNAVAILABLE: 503,
     _CODE.DEADLINE_EXCEEDED: 504,
 }
+# What is refused before it is a call, whatever the code of its reason.
+_OF_HTTP_ITSELF = {408: Reason.OUT_OF_TIME, 413: Reason.MALFORMED_REQUEST, 415: Reason.MALFORMED_REQUEST}
 _REQUEST_ID = {"$ref": "#/components/headers/x-request-id"}
 _RETRY_AFTER = {"$ref": "#/components/headers/Retry-After"}
 HEADERS: dict[str, Any] = {
@@ -105,16 +107,21 @@ SCHEMAS: dict[str, Schema] = {
 
 def responses() -> dict[str, Any]:
     """The answer for each status, by the name that `refused_with` gives it."""
-    by_status: dict[int, list[Reason]] = {}
+    found: dict[int, list[Reason]] = {status: [reason] for status, reason in _OF_HTTP_ITSELF.items()}
     for reason in Reason:
-        by_status.setdefault(_HTTP[CODES[reason]], []).append(reason)
-    return {_name(status): _response(status, reasons) for status, reasons in sorted(by_status.items())}
+        found.setdefault(_HTTP[CODES[reason]], []).append(reason)
+    return {_name(status): _response(status, found[status]) for status in sorted(found)}
 
 
-def refused_with(*, changes: bool) -> dict[str, Any]:
-    """The answers that a call can be refused with, by status; conflicts are for those that change something."""
-    statuses = sorted({*_HTTP.values()} - (set() if changes else {409}))
-    return {str(status): {"$ref": f"#/components/responses/{_name(status)}"} for status in statuses}
+def refused_with(*, changes: bool, has_body: bool) -> dict[str, Any]:
+    """The answers that a call can be refused with, by status.
+
+    Args:
+        changes: Whether it changes anything; reads meet no conflict.
+        has_body: Whether it has a body, which can be too large or no JSON.
+    """
+    statuses = {*_HTTP.values()} - (set() if changes else {409}) | ({*_OF_HTTP_ITSELF} if has_body else set())
+    return {str(status): {"$ref": f"#/components/responses/{_name(status)}"} for status in sorted(statuses)}
 
 
 def _name(status: int) -> str:

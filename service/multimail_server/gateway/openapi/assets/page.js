@@ -36,7 +36,7 @@ function requestOf(form) {
     if (input.dataset.in === "free") new URLSearchParams(value).forEach((each, name) => query.append(name, each));
   }
   const text = form.querySelector("textarea")?.value;
-  if (text !== undefined) headers["content-type"] = "application/json";
+  if (text !== undefined) headers["content-type"] = form.dataset.kind;
   return [path + (query.size ? `?${query}` : ""), { method: form.dataset.verb, headers, body: text }];
 }
 
