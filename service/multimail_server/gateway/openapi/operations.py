@@ -48,6 +48,7 @@ _REPEATABLE = {"request_id", "import_id"}
 
 
 def operation_of(way: Binding) -> dict[str, Any]:
+    """The operation of one HTTP rule."""
     method = way.rpc
     text, scope = comment(method), SCOPES[way.grpc_path]
     operation: dict[str, Any] = {
