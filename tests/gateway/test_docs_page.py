@@ -5,8 +5,9 @@ from html.parser import HTMLParser
 
 from multimail_server.gateway.openapi.document import document
 from multimail_server.gateway.openapi.page import page
+from multimail_server.gateway.parts import SERVICES
 
-DOCUMENT = document("1.2.3")
+DOCUMENT = document(SERVICES, "1.2.3")
 # Elements without an end.
 VOID = {"meta", "link", "input", "br", "hr"}
 

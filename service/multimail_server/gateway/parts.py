@@ -6,10 +6,12 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from starlette.applications import Starlette
+from starlette.routing import Mount, Router
 
+from multimail.v1 import contact_service_pb2, mail_service_pb2
 from multimail_server.gateway import health
 from multimail_server.gateway.openapi import serve
+from multimail_server.gateway.transcoder import Transcoder
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -17,8 +19,15 @@ if TYPE_CHECKING:
 
     import grpc
     from starlette.routing import BaseRoute
+    from starlette.types import ASGIApp
 
     from multimail_server.settings import Settings
+
+
+SERVICES = (
+    contact_service_pb2.DESCRIPTOR.services_by_name["ContactService"],
+    mail_service_pb2.DESCRIPTOR.services_by_name["MailService"],
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,20 +52,22 @@ def parts_of(settings: Settings, target: str, channel: grpc.aio.Channel) -> list
         channel: A channel to it.
     """
     del settings, target
-    return [Part(health.routes(channel)), Part(serve.routes())]
+    return [
+        Part(health.routes(channel)),
+        Part(serve.routes(SERVICES)),
+        Part([Mount("", Transcoder(channel, SERVICES))]),
+    ]
 
 
-def app_of(parts: Sequence[Part]) -> Starlette:
+def app_of(parts: Sequence[Part]) -> ASGIApp:
     """The application of these parts."""
 
     @asynccontextmanager
-    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+    async def lifespan(_: object) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
             for part in parts:
                 for each in part.running:
                     await stack.enter_async_context(each)
             yield
 
-    app = Starlette(routes=[route for part in parts for route in part.routes], lifespan=lifespan)
-    app.router.redirect_slashes = False
-    return app
+    return Router([route for part in parts for route in part.routes], redirect_slashes=False, lifespan=lifespan)

@@ -11,7 +11,7 @@ import json
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from google.protobuf import descriptor_pool, message_factory
+from google.protobuf import json_format
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.internal.enum_type_wrapper import EnumTypeWrapper
 
@@ -32,8 +32,6 @@ WRAPPERS = frozenset(
     f"google.protobuf.{kind}Value"
     for kind in ("Double", "Float", "Int64", "UInt64", "Int32", "UInt32", "Bool", "String", "Bytes")
 )
-_TYPE_PREFIX = "type.googleapis.com/"
-_POOL = descriptor_pool.Default()
 
 
 def json_bytes(value: Any) -> bytes:
@@ -138,16 +136,12 @@ def _number(value: float) -> Any:
     return value
 
 
-def _of_any(message: Any) -> dict[str, Any]:
-    """What an Any holds, beside its type; undecoded when the type is not known here."""
-    name = message.type_url.rpartition("/")[2]
+def _of_any(message: Any) -> Any:
+    """What an Any holds, beside its type, in protobuf's own form; undecoded when the type is not known here."""
     try:
-        inner = message_factory.GetMessageClass(_POOL.FindMessageTypeByName(name))()
-    except KeyError:
+        return json_format.MessageToDict(message, preserving_proto_field_name=True)
+    except TypeError:
         return {"@type": message.type_url, "value": base64.b64encode(message.value).decode()}
-    message.Unpack(inner)
-    value = shown(inner)
-    return {"@type": _TYPE_PREFIX + name, **(value if isinstance(value, dict) else {"value": value})}
 
 
 _WELL_KNOWN: dict[str, Show] = {

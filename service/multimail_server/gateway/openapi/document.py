@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from multimail.v1 import contact_service_pb2, mail_service_pb2
 from multimail_server.gateway.bindings import ALL, bindings_of
 from multimail_server.gateway.openapi import refusals, schemas
 from multimail_server.gateway.openapi.operations import PARAMETERS, body_name, elsewhere, operation_of
@@ -19,10 +18,6 @@ if TYPE_CHECKING:
     from multimail_server.gateway.bindings import Binding
     from multimail_server.gateway.openapi.schemas import Schema
 
-SERVICES = (
-    contact_service_pb2.DESCRIPTOR.services_by_name["ContactService"],
-    mail_service_pb2.DESCRIPTOR.services_by_name["MailService"],
-)
 _INTRODUCTION = """\
 Contacts and mail for agents: the same service that gRPC serves, one HTTP request for each of its calls.
 
@@ -48,12 +43,12 @@ has an `x-request-id`; a call may bring its own.
 """
 
 
-def document(version: str, services: Sequence[ServiceDescriptor] = SERVICES) -> dict[str, Any]:
+def document(services: Sequence[ServiceDescriptor], version: str) -> dict[str, Any]:
     """The OpenAPI 3.1 document of these services.
 
     Args:
-        version: The service's version.
         services: The services; what they hold besides follows from them.
+        version: The version of what serves them.
     """
     ways = bindings_of(services)
     paths: dict[str, dict[str, Any]] = {}

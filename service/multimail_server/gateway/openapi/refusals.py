@@ -6,29 +6,13 @@ import json
 from http import HTTPStatus
 from typing import Any
 
-import grpc
-
 from multimail.v1 import error_reason_pb2
 from multimail_server.errors import Reason
+from multimail_server.gateway.failures import HTTP_STATUSES
 from multimail_server.gateway.openapi.schemas import Schema, ref
 from multimail_server.gateway.openapi.words import comment_of_value
 from multimail_server.rpc.status import CODES
 
-_CODE = grpc.StatusCode
-_HTTP = {
-    _CODE.INVALID_ARGUMENT: 400,
-    _CODE.FAILED_PRECONDITION: 400,
-    _CODE.UNAUTHENTICATED: 401,
-    _CODE.PERMISSION_DENIED: 403,
-    _CODE.NOT_FOUND: 404,
-    _CODE.ALREADY_EXISTS: 409,
-    _CODE.ABORTED: 409,
-    _CODE.RESOURCE_EXHAUSTED: 429,
-    _CODE.INTERNAL: 500,
-    _CODE.UNIMPLEMENTED: 501,
-    _CODE.UNAVAILABLE: 503,
-    _CODE.DEADLINE_EXCEEDED: 504,
-}
 # What is refused before it is a call, whatever the code of its reason.
 _OF_HTTP_ITSELF = {408: Reason.OUT_OF_TIME, 413: Reason.MALFORMED_REQUEST, 415: Reason.MALFORMED_REQUEST}
 _REQUEST_ID = {"$ref": "#/components/headers/x-request-id"}
@@ -56,7 +40,7 @@ SCHEMAS: dict[str, Schema] = {
                     "status": {
                         "type": "string",
                         "description": "The gRPC code.",
-                        "enum": sorted(code.name for code in _CODE if code is not _CODE.OK),
+                        "enum": sorted({code.name for code in CODES.values()}),
                     },
                     "details": {
                         "type": "array",
@@ -109,7 +93,7 @@ def responses() -> dict[str, Any]:
     """The answer for each status, by the name that `refused_with` gives it."""
     found: dict[int, list[Reason]] = {status: [reason] for status, reason in _OF_HTTP_ITSELF.items()}
     for reason in Reason:
-        found.setdefault(_HTTP[CODES[reason]], []).append(reason)
+        found.setdefault(_status_of(reason), []).append(reason)
     return {_name(status): _response(status, found[status]) for status in sorted(found)}
 
 
@@ -120,8 +104,14 @@ def refused_with(*, changes: bool, has_body: bool) -> dict[str, Any]:
         changes: Whether it changes anything; reads meet no conflict.
         has_body: Whether it has a body, which can be too large or no JSON.
     """
-    statuses = {*_HTTP.values()} - (set() if changes else {409}) | ({*_OF_HTTP_ITSELF} if has_body else set())
+    statuses = {_status_of(reason) for reason in Reason} - (set() if changes else {409}) | (
+        {*_OF_HTTP_ITSELF} if has_body else set()
+    )
     return {str(status): {"$ref": f"#/components/responses/{_name(status)}"} for status in sorted(statuses)}
+
+
+def _status_of(reason: Reason) -> int:
+    return HTTP_STATUSES.get(CODES[reason], 500)
 
 
 def _name(status: int) -> str:
