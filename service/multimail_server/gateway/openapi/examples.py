@@ -20,6 +20,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
             {"email": "ada@northwind.test", "name": "Ada", "last_contacted": "2026-03-01T09:30:00Z"},
         ]
     },
+    "ImportContacts": {"email": "lin@northwind.test", "name": "Lin", "metadata": {"plan": "free"}},
     "BatchGetContacts": {"contacts": [{"email": "elena@acmecorp.com"}, {"email": "nobody@acmecorp.com"}]},
     "UpdateContact": {"metadata": {"city": "Bergen"}, "increment": {"open_tickets": 1}, "add_to_set": {"tags": "vip"}},
     "SearchContacts": {

@@ -84,6 +84,8 @@ def limits_of(field: FieldDescriptor) -> dict[str, Any]:
         bounds["minItems"] = 1
     elif is_required(field) and field.type in (field.TYPE_STRING, field.TYPE_BYTES):
         bounds["minLength"] = 1
+    if field.type == field.TYPE_BYTES:
+        bounds["pattern"] = "^[A-Za-z0-9+/_-]*={0,2}$"
     if field.message_type is not None and field.message_type.full_name == "google.protobuf.Duration":
         bounds |= _SPAN
     return bounds | (_BY_PLACE[place] if place in _BY_PLACE else _BY_NAME.get(field.name, {}))

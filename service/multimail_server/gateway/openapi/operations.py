@@ -146,7 +146,16 @@ def _request_body(way: Binding) -> dict[str, Any]:
     content: dict[str, Any] = {"schema": schema}
     if way.rpc.name in EXAMPLES:
         content["example"] = EXAMPLES[way.rpc.name]
-    return {"required": True, "content": {_LINES if way.rpc.client_streaming else _JSON: content}}
+    return {"required": _needs_body(way), "content": {_LINES if way.rpc.client_streaming else _JSON: content}}
+
+
+def _needs_body(way: Binding) -> bool:
+    """Whether the call makes no sense without a body."""
+    request, without = way.rpc.input_type, elsewhere(way)
+    if way.body != ALL:
+        return is_required(request.fields_by_name[way.body])
+    choices = [oneof for oneof, needed in choices_of(request) if needed and oneof.fields[0].name not in without]
+    return bool(choices) or any(is_required(field) for field in request.fields if field.name not in without)
 
 
 def body_name(way: Binding) -> str:
@@ -161,6 +170,8 @@ def _response(way: Binding) -> dict[str, Any]:
         schema = schemas.of_field(response.fields_by_name[way.response_body], given=False)
     kinds = [_JSON]
     if way.rpc.server_streaming:
+        # What goes wrong after the beginning is the last line.
+        schema = {"anyOf": [schema, schemas.ref("Error")]}
         kinds = [_LINES] if way.rpc.client_streaming else [_LINES, "text/event-stream"]
     return {
         "description": comment(response).partition("\n\n")[0],

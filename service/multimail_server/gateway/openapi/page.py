@@ -92,6 +92,8 @@ class _Page:
         """A few words for what a value is."""
         if "$ref" in schema:
             return Markup(self._link(_name_of(schema)))  # noqa: S704  a name of ours
+        if "anyOf" in schema:
+            return Markup(" or ").join(self._type(each) for each in schema["anyOf"])
         kind = schema.get("type", "any JSON")
         if kind == "array":
             return Markup("list of {}").format(self._type(schema["items"]))
@@ -129,5 +131,6 @@ def _bounds(schema: Schema) -> str:
     return ", ".join([*(f"{name} {schema[name]}" for name in _BOUNDS if name in schema), *samples])
 
 
-def _pretty(value: Any) -> str:
-    return json.dumps(value, indent=2, ensure_ascii=False)
+def _pretty(value: Any, kind: str = "") -> str:
+    """A value as JSON; of a kind that has one value a line as such a line."""
+    return json.dumps(value, indent=None if "ndjson" in kind else 2, ensure_ascii=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from functools import cache, partial
 from importlib.metadata import version
@@ -47,7 +48,8 @@ def routes(services: Sequence[ServiceDescriptor]) -> list[BaseRoute]:
 
 def _answers(media_type: str, text: Callable[[], str]) -> Callable[[Request], Awaitable[Response]]:
     async def answer(_: Request) -> Response:
-        return Response(text(), media_type=media_type, headers=_HEADERS)
+        # Making it takes a moment the first time, which others need not wait for.
+        return Response(await asyncio.to_thread(text), media_type=media_type, headers=_HEADERS)
 
     return answer
 
