@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 
 import grpc
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.middleware.cors import CORSMiddleware
 
 from multimail_server.gateway.body import GoneError
 from multimail_server.gateway.failures import failure_of, fault
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -24,12 +25,29 @@ log = logging.getLogger("multimail.http")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 # Whoever does not take a piece of the answer for so long has gone.
 _TAKES_WITHIN_S = 60.0
+# What pages in browsers may send and see.
+_GIVEN = ("authorization", "content-type", "idempotency-key", "last-event-id", "x-request-id", "x-request-timeout")
+_TOLD = ("retry-after", "x-request-id")
+_MCP = ("mcp-session-id", "mcp-protocol-version")
 _HEADERS = {
     "cache-control": "no-store",
     "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
     "referrer-policy": "no-referrer",
     "x-content-type-options": "nosniff",
 }
+
+
+def with_cors(app: ASGIApp, origins: Sequence[str]) -> ASGIApp:
+    """The application, for pages of these origins as well; `*` stands for all of them."""
+    if not origins:
+        return app
+    return CORSMiddleware(
+        app,
+        allow_origins=origins,
+        allow_methods=["GET", "POST", "PATCH", "PUT", "DELETE"],
+        allow_headers=[*_GIVEN, *_MCP],
+        expose_headers=[*_TOLD, *_MCP],
+    )
 
 
 def request_id_of(scope: Scope) -> str:

@@ -100,12 +100,17 @@ class Failure:
         return Response(json_bytes(self.body), self.status, self.headers, "application/json")
 
 
+def refusal(error: DomainError, status: int | None = None, headers: Mapping[str, str] | None = None) -> Failure:
+    """How a refusal of our own is answered."""
+    return Failure(status_of(error), status, headers)
+
+
 def failure_of(error: Exception) -> Failure | None:
     """How this error is answered; None when it is no refusal but a fault of ours."""
     if isinstance(error, DomainError):
-        return Failure(status_of(error))
+        return refusal(error)
     if isinstance(error, RequestError):
-        return Failure(status_of(error.error), error.status, error.headers)
+        return refusal(error.error, error.status, error.headers)
     if isinstance(error, grpc.aio.AioRpcError):
         return Failure(_told(error))
     if isinstance(error, HTTPException):
@@ -117,7 +122,7 @@ def failure_of(error: Exception) -> Failure | None:
 def fault(request_id: str) -> Failure:
     """How a fault of ours is answered."""
     message = f"Something went wrong inside; the log tells more under request id {request_id}."
-    return Failure(status_of(DomainError(Reason.INTERNAL, message, metadata={"request_id": request_id})))
+    return refusal(DomainError(Reason.INTERNAL, message, metadata={"request_id": request_id}))
 
 
 def _told(error: grpc.aio.AioRpcError) -> status_pb2.Status:

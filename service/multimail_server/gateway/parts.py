@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from starlette.routing import Mount, Router
 
 from multimail.v1 import contact_service_pb2, mail_service_pb2
-from multimail_server.gateway import health
+from multimail_server.gateway import health, unsubscribing
 from multimail_server.gateway.openapi import serve
 from multimail_server.gateway.transcoder import Transcoder
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from starlette.routing import BaseRoute
     from starlette.types import ASGIApp
 
+    from multimail_server.gateway.unsubscribing import Links
     from multimail_server.settings import Settings
 
 
@@ -43,18 +44,20 @@ class Part:
     running: Sequence[AbstractAsyncContextManager[object]] = field(default=())
 
 
-def parts_of(settings: Settings, target: str, channel: grpc.aio.Channel) -> list[Part]:
+def parts_of(settings: Settings, target: str, channel: grpc.aio.Channel, links: Links) -> list[Part]:
     """Every part, in the order in which they are asked.
 
     Args:
         settings: How the service runs.
         target: Where its gRPC is reached inside this machine, for parts with a client of their own.
         channel: A channel to it.
+        links: What links for unsubscribing lead to.
     """
     del settings, target
     return [
         Part(health.routes(channel)),
         Part(serve.routes(SERVICES)),
+        Part(unsubscribing.routes(links)),
         Part([Mount("", Transcoder(channel, SERVICES))]),
     ]
 
