@@ -9,7 +9,7 @@ from multimail_server.contacts import contact, filter_map, filters
 from multimail_server.contacts import requests as contact_requests
 from multimail_server.mail import accepting, compose, content, mime
 from multimail_server.mail import requests as mail_requests
-from multimail_server.rpc.validation import is_count, is_required, longest
+from multimail_server.rpc.validation import choices_of, is_count, is_required, longest
 
 if TYPE_CHECKING:
     from google.protobuf.descriptor import FieldDescriptor
@@ -82,10 +82,16 @@ def limits_of(field: FieldDescriptor) -> dict[str, Any]:
         bounds["maxLength"] = most
     if is_required(field) and field.is_repeated:
         bounds["minItems"] = 1
-    elif is_required(field) and field.type in (field.TYPE_STRING, field.TYPE_BYTES):
+    elif field.type in (field.TYPE_STRING, field.TYPE_BYTES) and (is_required(field) or _is_choice(field)):
         bounds["minLength"] = 1
     if field.type == field.TYPE_BYTES:
         bounds["pattern"] = "^[A-Za-z0-9+/_-]*={0,2}$"
     if field.message_type is not None and field.message_type.full_name == "google.protobuf.Duration":
         bounds |= _SPAN
     return bounds | (_BY_PLACE[place] if place in _BY_PLACE else _BY_NAME.get(field.name, {}))
+
+
+def _is_choice(field: FieldDescriptor) -> bool:
+    """Whether the field is one of several of which one must be given."""
+    message = field.containing_type
+    return message is not None and any(needed and field in oneof.fields for oneof, needed in choices_of(message))
