@@ -1,9 +1,10 @@
-"""Makes the stubs from the protos, and checks the contract: lint, format, compatibility, stubs as generated."""
+"""Makes the stubs and their comments from the protos, and checks the contract: lint, format, compatibility, both so."""
 
 from __future__ import annotations
 
 import filecmp
 import io
+import json
 import os
 import shutil
 import subprocess
@@ -11,9 +12,14 @@ import sys
 import tarfile
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import google.api
 import grpc_tools
+from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 ROOT = Path(__file__).resolve().parent.parent
 PROTOS = ROOT / "protos"
@@ -36,7 +42,7 @@ def sources(protos: Path) -> list[str]:
 
 
 def generate(target: Path) -> None:
-    """Writes the stubs of `multimail/v1` into the folder; files without a service get no gRPC stub."""
+    """Writes the stubs of `multimail/v1` and their comments; files without a service get no gRPC stub."""
     with tempfile.TemporaryDirectory() as folder:
         out = [f"--{kind}_out={folder}" for kind in ("python", "grpc_python", "mypy", "mypy_grpc")]
         run(
@@ -48,8 +54,34 @@ def generate(target: Path) -> None:
             if not stub.name.endswith(("_service_pb2_grpc.py", "_service_pb2_grpc.pyi")):
                 stub.unlink()
         (made / "__init__.py").write_text('"""Stubs made from protos/multimail/v1; never edited by hand."""\n')
+        (made / "comments.json").write_text(json.dumps(comments(), indent=0, ensure_ascii=False) + "\n", "utf-8")
         shutil.rmtree(target, ignore_errors=True)
         shutil.copytree(made, target)
+
+
+def comments() -> dict[str, str]:
+    """The comment of everything in the protos by its full name: stubs carry none, and the HTTP reference needs them."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "now.binpb"
+        image(PROTOS, path)
+        files = FileDescriptorSet.FromString(path.read_bytes()).file
+    found = {}
+    for file in files:
+        if file.package.startswith("multimail."):
+            for location in file.source_code_info.location:
+                if location.leading_comments and len(location.path) > 1:
+                    lines = location.leading_comments.rstrip().split("\n")
+                    found[full_name(file, location.path)] = "\n".join(line.removeprefix(" ") for line in lines)
+    return dict(sorted(found.items()))
+
+
+def full_name(file: FileDescriptorProto, path: Sequence[int]) -> str:
+    """The name of what a path of numbers leads to: fields of descriptor.proto and places in them, by turns."""
+    names, here = [file.package], file
+    for number, index in zip(path[::2], path[1::2], strict=True):
+        here = getattr(here, here.DESCRIPTOR.fields_by_number[number].name)[index]
+        names.append(here.name)
+    return ".".join(names)
 
 
 def image(protos: Path, target: Path) -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 MAX_CONDITIONS = 32
 MAX_CHOICES = 100
 _SIDES = {"before": "<", "after": ">="}
-_OWN_KEYS = (*(f"{name}_{side}" for name in terms.TIMES for side in _SIDES), *terms.FLAGS)
+OWN_KEYS = (*(f"{name}_{side}" for name in terms.TIMES for side in _SIDES), *terms.FLAGS)
 _COMPARATORS = {"gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
 _OPERATORS = (*_COMPARATORS, "ne", "in", "exists", "prefix")
 
@@ -61,11 +61,11 @@ def _condition(key: str, value: Any, now: datetime) -> Condition:
     if key in terms.FLAGS:
         flag = terms.flag(key, now)
         return flag if _truth(value, where) else complement(flag)
-    if key in _OWN_KEYS:
+    if key in OWN_KEYS:
         name, _, side = key.rpartition("_")
         return terms.timed(name, _SIDES[side], terms.moment_of(value, now, refuse))
-    close = difflib.get_close_matches(key, _OWN_KEYS, 1, 0.75)
-    own = ", ".join(_OWN_KEYS)
+    close = difflib.get_close_matches(key, OWN_KEYS, 1, 0.75)
+    own = ", ".join(OWN_KEYS)
     hint = f"did you mean {close[0]}?" if close else f"for metadata write metadata.{key}; else one of {own}"
     raise refuse(f"is no condition; {hint}")
 

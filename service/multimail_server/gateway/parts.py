@@ -10,6 +10,7 @@ from starlette.routing import Mount, Router
 
 from multimail.v1 import contact_service_pb2, mail_service_pb2
 from multimail_server.gateway import health, unsubscribing
+from multimail_server.gateway.openapi import serve
 from multimail_server.gateway.transcoder import Transcoder
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ def parts_of(settings: Settings, target: str, channel: grpc.aio.Channel, links: 
     del settings, target
     return [
         Part(health.routes(channel)),
+        Part(serve.routes(SERVICES)),
         Part(unsubscribing.routes(links)),
         Part([Mount("", Transcoder(channel, SERVICES))]),
     ]

@@ -13,15 +13,18 @@ from multimail_server.errors import Violations
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
+    from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor, OneofDescriptor
     from google.protobuf.message import Message
 
     Check = Callable[[Any, Violations], None]
 
 _MAX_REQUEST_ID = 128
 _MAX_ID = 64
-_MAX_MESSAGE_ID = 998
-_MAX_PAGE_TOKEN = 8192  # what the longest position, by name and address, comes to
+_LONGEST = {
+    "request_id": _MAX_REQUEST_ID,
+    "page_token": 8192,  # what the longest position, by name and address, comes to
+    "message_id": 998,
+}
 _REQUEST_ID = re.compile(rf"[\x21-\x7e]{{0,{_MAX_REQUEST_ID}}}")
 # The only oneof that may be left out: every other one names what the call is about.
 _FREE_ONEOFS = frozenset(
@@ -40,31 +43,48 @@ def validate(request: Message) -> None:
     problems.raise_if_any()
 
 
+def is_required(field: FieldDescriptor) -> bool:
+    """Whether the field must be given, and not be empty."""
+    return field_behavior_pb2.REQUIRED in field.GetOptions().Extensions[field_behavior_pb2.field_behavior]
+
+
+def longest(field: FieldDescriptor) -> int | None:
+    """How many characters a field of this name may hold, where names tell."""
+    if field.name in _LONGEST:
+        return _LONGEST[field.name]
+    return _MAX_ID if field.name in {"etag", "id"} or field.name.endswith("_id") else None
+
+
+def is_count(field: FieldDescriptor) -> bool:
+    """Whether the field must not be negative."""
+    return field.name in {"page_size", "after_seq", "row", "max_characters"}
+
+
+def choices_of(descriptor: Descriptor) -> list[tuple[OneofDescriptor, bool]]:
+    """The message's oneofs, and whether one of each must be given."""
+    return [(each, descriptor.name not in _FREE_ONEOFS) for each in descriptor.oneofs if not each.name.startswith("_")]
+
+
 @cache
 def _checks_of(descriptor: Descriptor) -> tuple[Check, ...]:
     checks: list[Check] = []
     for field in descriptor.fields:
         checks += _checks_of_field(field)
-    if descriptor.name not in _FREE_ONEOFS:
-        checks += [_needs_one_of(oneof.name) for oneof in descriptor.oneofs if not oneof.name.startswith("_")]
+    checks += [_needs_one_of(oneof.name) for oneof, needed in choices_of(descriptor) if needed]
     return tuple(checks)
 
 
 def _checks_of_field(field: FieldDescriptor) -> list[Check]:
-    name = field.name
+    name, most = field.name, longest(field)
     checks: list[Check] = []
-    if field_behavior_pb2.REQUIRED in field.GetOptions().Extensions[field_behavior_pb2.field_behavior]:
+    if is_required(field):
         checks.append(_is_set(name) if field.message_type is not None and not field.is_repeated else _is_there(name))
     if name == "request_id":
         checks.append(_has_form(name, _REQUEST_ID, f"must be at most {_MAX_REQUEST_ID} printable ASCII characters"))
-    elif name == "page_token":
-        checks.append(_is_short(name, _MAX_PAGE_TOKEN))
-    elif name in {"page_size", "after_seq", "row", "max_characters"}:
+    elif most is not None:
+        checks.append(_is_short(name, most))
+    elif is_count(field):
         checks.append(_is_not_negative(name))
-    elif name == "message_id":
-        checks.append(_is_short(name, _MAX_MESSAGE_ID))
-    elif name in {"etag", "id"} or name.endswith("_id"):
-        checks.append(_is_short(name, _MAX_ID))
     elif field.enum_type is not None:
         checks.append(_is_known(field, field.enum_type))
     return checks
