@@ -1,0 +1,134 @@
+"""The tools over streamable HTTP: an ASGI application, to be mounted in a server of whoever serves it."""
+
+from __future__ import annotations
+
+import json
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
+
+from multimail.aio import AsyncClient
+from multimail.errors import MultimailError, ResourceExhaustedError, UnauthenticatedError
+from multimail.mcp.server import server_for
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable, Mapping
+    from typing import Any
+
+    from starlette.types import Receive, Scope, Send
+
+MAX_BODY_BYTES = 16 << 20
+_LOCAL = (
+    "http://localhost",
+    "http://127.0.0.1",
+    "http://[::1]",
+    "https://localhost",
+    "https://127.0.0.1",
+    "https://[::1]",
+)
+_CLIENT = "multimail.client"
+
+
+class App:
+    """Answers the protocol's POSTs, each with the key it bears. `running()` must be entered while it is served.
+
+    There are no sessions: every request stands by itself and is answered as JSON, so that any worker can answer it, and
+    no request can use what another key began.
+
+    Args:
+        target: `host:port` of the service, or `unix:` and a socket's path.
+        allowed_origins: Origins of web pages that may call, such as `https://app.example.com`, besides those of this
+            machine; what is no web page sends no origin.
+        tls: Whether the connection to the service is encrypted; see AsyncClient.
+        max_body_bytes: How large a request may be.
+    """
+
+    def __init__(
+        self,
+        target: str,
+        *,
+        allowed_origins: Iterable[str] = (),
+        tls: bool | None = None,
+        max_body_bytes: int = MAX_BODY_BYTES,
+    ) -> None:
+        self._target = target
+        self._tls = tls
+        self._origins = frozenset(allowed_origins)
+        self._line: AsyncClient | None = None
+        self._manager = StreamableHTTPSessionManager(
+            server_for(lambda context: context.request.scope[_CLIENT]),  # type: ignore[union-attr]
+            json_response=True,
+            stateless=True,
+            max_request_body_size=max_body_bytes,
+        )
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """What must be entered once, before the first request, and left after the last one."""
+        async with self._manager.run():
+            try:
+                yield
+            finally:
+                if self._line is not None:
+                    await self._line.close()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers one request."""
+        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+        refused = self._misplaced(scope["method"], headers)
+        if refused:
+            await _refuse(send, *refused)
+            return
+        try:
+            client = self._client(headers.get("authorization", ""))
+            await client.get_caller()
+        except UnauthenticatedError as error:
+            challenge = 'Bearer realm="multimail"' + (
+                "" if error.reason == "KEY_MISSING" else ', error="invalid_token"'
+            )
+            await _refuse(send, 401, str(error), {"www-authenticate": challenge})
+        except ResourceExhaustedError as error:
+            await _refuse(send, 429, str(error), {"retry-after": str(max(1, round(error.retry_after or 1)))})
+        except MultimailError as error:
+            await _refuse(send, 503, str(error), {"retry-after": "1"})
+        else:
+            await self._manager.asgi_app({**scope, _CLIENT: client}, receive, send)
+
+    def _misplaced(self, method: str, headers: Mapping[str, str]) -> tuple[int, str, dict[str, str]] | None:
+        """Why a request is refused whatever key it bears; None when it is not."""
+        origin = headers.get("origin", "")
+        if origin and origin not in self._origins and not _is_local(origin):
+            return 403, "Pages of this origin may not call; the service's settings say which may.", {}
+        if method != "POST":
+            return 405, "Send a POST: this server keeps no sessions and pushes nothing.", {"allow": "POST"}
+        return None
+
+    def _client(self, authorization: str) -> AsyncClient:
+        """A client with this request's key, over the one connection of all."""
+        scheme, _, key = authorization.partition(" ")
+        key = key.strip()
+        if scheme.lower() != "bearer" or not key:
+            raise UnauthenticatedError("Give an API key: Authorization: Bearer mm_live_….", reason="KEY_MISSING")
+        if self._line is None:
+            self._line = AsyncClient(key, self._target, tls=self._tls)
+        return self._line.with_key(key)
+
+
+def _is_local(origin: str) -> bool:
+    return any(origin == each or origin.startswith(f"{each}:") for each in _LOCAL)
+
+
+async def _refuse(send: Send, status: int, message: str, headers: Mapping[str, str]) -> None:
+    """Refuses a request, in the protocol's form of an error."""
+    error: dict[str, Any] = {"jsonrpc": "2.0", "id": None, "error": {"code": -32600, "message": message}}
+    body = json.dumps(error).encode()
+    told = {"content-type": "application/json", "content-length": str(len(body)), **headers}
+    await send(
+        {
+            "type": "http.response.start",
+            "status": status,
+            "headers": [(name.encode(), value.encode("latin-1")) for name, value in told.items()],
+        }
+    )
+    await send({"type": "http.response.body", "body": body})
