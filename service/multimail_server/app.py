@@ -174,7 +174,7 @@ class Service(Startable[Running]):
         mail_service_pb2_grpc.add_MailServiceServicer_to_server(parts.mail_servicer, server)
         private = self._stack.enter_context(private_target())
         server.add_insecure_port(private)
-        gateway = Gateway(settings, private)
+        gateway = Gateway(settings, private, parts.inbound, new_id)
         gateway.door.reserve()
         later(server.stop, 1.0)
         if settings.workers == 1:
@@ -284,8 +284,8 @@ class _Parts:
         )
         suppressions = SuppressionStore(database, self.committer)
         self.tags = Tags(os.urandom(TAG_KEY_BYTES))
-        inbound = Inbound(mailboxes, mail, self.tags)
-        self.listener = Listener(accepts=inbound.accepts, take_in=inbound.take_in, hostname=settings.hostname)
+        self.inbound = Inbound(mailboxes, mail, self.tags)
+        self.listener = Listener(accepts=self.inbound.accepts, take_in=self.inbound.take_in, hostname=settings.hostname)
         self.carriers = Carriers(settings, mailboxes)
         self.outbox = Outbox(
             database,
@@ -295,6 +295,7 @@ class _Parts:
             suppressions=suppressions,
             bounds=bounds,
             tags=self.tags,
+            unsubscribe_links=settings.unsubscribe_links,
             verp=settings.verp,
             process_id=self.process.id,
             new_id=new_id,

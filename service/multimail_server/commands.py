@@ -52,7 +52,7 @@ def start_logging(settings: Settings, who: str = "") -> None:
         level=settings.log_level, format=f"%(asctime)s %(levelname)s {speaker}%(name)s %(message)s", stream=sys.stderr
     )
     logging.getLogger("mail.log").setLevel(logging.WARNING)  # aiosmtpd's, which names addresses
-    logging.getLogger("uvicorn").setLevel(logging.ERROR)  # whoever sends what is no HTTP would fill it
+    logging.getLogger("uvicorn").setLevel(logging.CRITICAL)  # faults are told by us, noise by nobody
 
 
 def spare_collecting() -> None:

@@ -16,6 +16,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 _CLIENT_VARIABLES = frozenset({"MULTIMAIL_API_KEY", "MULTIMAIL_TARGET"})
 _PREFIX = "MULTIMAIL_"
+_ORIGIN = r"(\*|https?://[^\s/,*]+)"
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -37,6 +38,9 @@ class Settings(BaseSettings):
         port: The gRPC port; 0 lets the system choose.
         http_host: Where HTTP listens.
         http_port: The HTTP port; 0 lets the system choose.
+        public_url: Where the HTTP port is reached from outside, `https://…`: what links in mail begin with. Empty: mail
+            has none.
+        cors_origins: Pages in browsers that may call it, `https://app.example.com`, separated by commas; `*` for all.
         workers: How many processes serve on these ports; above 1 another one supervises them.
         connection_age_s: With several workers: seconds after which a connection is asked to move, so that clients
             spread over workers, and a worker that is restarted need not cut them.
@@ -74,6 +78,8 @@ class Settings(BaseSettings):
     port: int = Field(50051, ge=0, le=65535)
     http_host: str = "127.0.0.1"
     http_port: int = Field(8080, ge=0, le=65535)
+    public_url: str = Field("", pattern=r"^(https://[!-~]{1,400})?$")
+    cors_origins: str = Field("", pattern=rf"^({_ORIGIN}(\s*,\s*{_ORIGIN})*)?$")
     workers: int = Field(1, ge=1, le=64)
     connection_age_s: float = Field(30.0, ge=0.5, le=3600)
     smtp_host: str = "127.0.0.1"
@@ -112,6 +118,16 @@ class Settings(BaseSettings):
     def outbox_folder(self) -> Path:
         """Where mail goes that has no relay."""
         return self.outbox or self.data / "outbox"
+
+    @property
+    def allowed_origins(self) -> list[str]:
+        """The pages in browsers that may call the HTTP port."""
+        return [each.strip() for each in self.cors_origins.split(",") if each.strip()]
+
+    @property
+    def unsubscribe_links(self) -> str:
+        """What links for unsubscribing begin with; empty when mail has none."""
+        return f"{self.public_url.rstrip('/')}/u/" if self.public_url else ""
 
     @property
     def trusted_servers(self) -> frozenset[str]:

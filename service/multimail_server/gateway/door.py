@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import h11
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from multimail_server.errors import DomainError, Reason
+from multimail_server.gateway.failures import refusal
+from multimail_server.gateway.shown import json_bytes
 from multimail_server.ports import bound
 
 if TYPE_CHECKING:
@@ -21,6 +26,51 @@ _MAX_CONNECTIONS = 4096
 # Longer than the 60 seconds after which common load balancers drop an idle connection: so they drop it, not we.
 _KEEP_ALIVE_S = 75
 _FINISHES_WITHIN_S = 2
+# Whoever begins a request has so long for its head.
+_HEAD_WITHIN_S = 15.0
+
+
+class _Connection(H11Protocol):
+    """A connection; who leaves it open without asking anything is cut."""
+
+    _too_late: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begins."""
+        super().connection_made(transport)
+        self._too_late = self.loop.call_later(_HEAD_WITHIN_S, transport.close)
+
+    def data_received(self, data: bytes) -> None:
+        """Takes what was sent."""
+        super().data_received(data)
+        awaits_head = self.conn.their_state is h11.IDLE
+        if awaits_head and self.conn.trailing_data[0] and self._too_late is None:
+            self._too_late = self.loop.call_later(_HEAD_WITHIN_S, self.transport.close)
+        elif not awaits_head:
+            self._in_time()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Ends."""
+        self._in_time()
+        super().connection_lost(exc)
+
+    def send_400_response(self, msg: str) -> None:
+        """Answers what is no HTTP."""
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            refused = DomainError(Reason.MALFORMED_REQUEST, f"{msg} Its head may hold {_MAX_HEAD_BYTES >> 10} KiB.")
+            failure = refusal(refused, headers={"connection": "close", "content-type": "application/json"})
+            events: list[Any] = [
+                h11.Response(status_code=failure.status, headers=list(failure.headers.items())),
+                h11.Data(data=json_bytes(failure.body)),
+                h11.EndOfMessage(),
+            ]
+            self.transport.write(b"".join(self.conn.send(each) or b"" for each in events))
+        self.transport.close()
+
+    def _in_time(self) -> None:
+        if self._too_late is not None:
+            self._too_late.cancel()
+            self._too_late = None
 
 
 class Door:
@@ -65,7 +115,7 @@ class Door:
         settings = self._settings
         config = uvicorn.Config(
             app,
-            http="h11",  # the parser that bounds what a head may hold
+            http=_Connection,  # by h11, the parser that bounds what a head may hold
             ws="none",
             lifespan="on",
             log_config=None,

@@ -9,11 +9,15 @@ from typing import TYPE_CHECKING
 import grpc
 
 from multimail_server.gateway.door import Door
+from multimail_server.gateway.edge import Edge, with_cors
 from multimail_server.gateway.parts import app_of, parts_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
+    from starlette.types import ASGIApp
+
+    from multimail_server.gateway.unsubscribing import Links
     from multimail_server.settings import Settings
 
 _MAX_MESSAGE_BYTES = 16 << 20
@@ -42,10 +46,14 @@ class Gateway:
     Args:
         settings: How the service runs.
         target: Where its gRPC is reached inside this machine.
+        links: What links for unsubscribing lead to.
+        new_id: Makes an id with the given prefix.
     """
 
-    def __init__(self, settings: Settings, target: str) -> None:
+    def __init__(self, settings: Settings, target: str, links: Links, new_id: Callable[[str], str]) -> None:
         self._settings = settings
+        self._links = links
+        self._new_id = new_id
         self._target = target
         self._channel: grpc.aio.Channel | None = None
         self.door = Door(settings)
@@ -53,7 +61,9 @@ class Gateway:
     async def open(self) -> None:
         """Answers requests from now on; the port must be reserved, and gRPC be served."""
         self._channel = grpc.aio.insecure_channel(self._target, options=_CHANNEL_OPTIONS)
-        await self.door.open(app_of(parts_of(self._settings, self._target, self._channel)))
+        app: ASGIApp = app_of(parts_of(self._settings, self._target, self._channel, self._links))
+        app = Edge(app, self._new_id, lambda: self.door.leaving)
+        await self.door.open(with_cors(app, self._settings.allowed_origins))
 
     async def close(self) -> None:
         """Closes: requests under way have two seconds to end."""

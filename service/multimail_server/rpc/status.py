@@ -57,8 +57,8 @@ CODES = {
 }
 
 
-def trailing_metadata(error: DomainError, request_id: str) -> tuple[tuple[str, str | bytes], ...]:
-    """The trailing metadata of a refused call: its google.rpc.Status, and the request id."""
+def status_of(error: DomainError) -> status_pb2.Status:
+    """The google.rpc.Status of a refusal, with all its details."""
     details: list[Message] = [
         error_details_pb2.ErrorInfo(reason=error.reason.value, domain=DOMAIN, metadata=error.metadata)
     ]
@@ -72,10 +72,14 @@ def trailing_metadata(error: DomainError, request_id: str) -> tuple[tuple[str, s
         delay = Duration()
         delay.FromMilliseconds(round(error.retry_after_s * 1000))
         details.append(error_details_pb2.RetryInfo(retry_delay=delay))
-    status = status_pb2.Status(
+    return status_pb2.Status(
         code=CODES[error.reason].value[0], message=error.message, details=[_packed(each) for each in details]
     )
-    return ("grpc-status-details-bin", status.SerializeToString()), ("x-request-id", request_id)
+
+
+def trailing_metadata(error: DomainError, request_id: str) -> tuple[tuple[str, str | bytes], ...]:
+    """The trailing metadata of a refused call: its google.rpc.Status, and the request id."""
+    return ("grpc-status-details-bin", status_of(error).SerializeToString()), ("x-request-id", request_id)
 
 
 def _packed(message: Message) -> AnyMessage:
