@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
@@ -16,9 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping
     from typing import Any
 
-    from starlette.types import Receive, Scope, Send
+    from starlette.types import Message, Receive, Scope, Send
 
 MAX_BODY_BYTES = 16 << 20
+_BODY_WITHIN_S = 60.0
 _LOCAL = (
     "http://localhost",
     "http://127.0.0.1",
@@ -39,7 +41,7 @@ class App:
     Args:
         target: `host:port` of the service, or `unix:` and a socket's path.
         allowed_origins: Origins of web pages that may call, such as `https://app.example.com`, besides those of this
-            machine; what is no web page sends no origin.
+            machine; `*` for all. What is no web page sends no origin.
         tls: Whether the connection to the service is encrypted; see AsyncClient.
         max_body_bytes: How large a request may be.
     """
@@ -93,12 +95,28 @@ class App:
         except MultimailError as error:
             await _refuse(send, 503, str(error), {"retry-after": "1"})
         else:
-            await self._manager.asgi_app({**scope, _CLIENT: client}, receive, send)
+            await self._answer({**scope, _CLIENT: client}, receive, send)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers a request whose key is good; its body has a minute to come."""
+        loop = asyncio.get_running_loop()
+        ends, more = loop.time() + _BODY_WITHIN_S, True
+
+        async def take() -> Message:
+            nonlocal more
+            message = await (asyncio.wait_for(receive(), ends - loop.time()) if more else receive())
+            more = message.get("more_body", False)
+            return message
+
+        try:
+            await self._manager.asgi_app(scope, take, send)
+        except TimeoutError:
+            await _refuse(send, 408, "The body came too slowly.", {"connection": "close"})
 
     def _misplaced(self, method: str, headers: Mapping[str, str]) -> tuple[int, str, dict[str, str]] | None:
         """Why a request is refused whatever key it bears; None when it is not."""
         origin = headers.get("origin", "")
-        if origin and origin not in self._origins and not _is_local(origin):
+        if origin and not self._origins & {origin, "*"} and not _is_local(origin):
             return 403, "Pages of this origin may not call; the service's settings say which may.", {}
         if method != "POST":
             return 405, "Send a POST: this server keeps no sessions and pushes nothing.", {"allow": "POST"}

@@ -40,6 +40,8 @@ _ADVICE = {
     "ENGINE_UNAVAILABLE": "Nothing was changed: call again in a few seconds.",
     "SHUTTING_DOWN": "Nothing was changed: call again in a few seconds.",
 }
+# Not told to a model: what would let it go on without reading again, and what says nothing.
+_KEPT = {"etag", "content_sha256", "violations", "request_id"}
 # Behind these a change may or may not have happened.
 _UNKNOWN = {
     "OUTCOME_UNKNOWN", "OUT_OF_TIME", "DEADLINE_EXCEEDED", "CONNECTION", "CANCELLED", "UNKNOWN", "INTERNAL", "CLOSED",
@@ -48,7 +50,7 @@ _UNKNOWN = {
 
 def problem_of(error: MultimailError) -> CallToolResult:
     """A failed call as an answer of the tool: what happened, and what to do."""
-    facts = {name: value for name, value in error.metadata.items() if name not in ("violations", "request_id")}
+    facts = {name: value for name, value in error.metadata.items() if name not in _KEPT}
     told = [f"{error.reason or 'FAILED'}: {error.message}", *_who_was_first(error)]
     if facts and not isinstance(error, GuardRefusedError):
         told.append("Facts: " + ", ".join(f"{name}={value}" for name, value in sorted(facts.items())) + ".")

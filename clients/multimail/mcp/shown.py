@@ -109,7 +109,7 @@ class ShownEmail(Shown):
     expire_time: datetime | None = None
     hold_reason: str = ""
     state_detail: str = ""
-    kind: str = ""
+    kind: str = Field("", description="auto_reply, delivery_status or unsubscribe; absent when somebody wrote it.")
 
 
 class ReadEmail(ShownEmail):
@@ -231,6 +231,7 @@ def _of_email(email: Any, most: int) -> dict[str, Any]:
         "recipient_count": len(everybody) if len(everybody) > most else 0,
         "subject": "" if email.untrusted or email.in_reply_to else email.subject,
         "attachment_count": len(email.attachments),
+        "kind": "" if email.kind == "personal" else email.kind,
     }
 
 
@@ -274,7 +275,7 @@ def read_email(email: Any, body: str, *, cut: bool) -> tuple[ReadEmail, list[Out
         authentication=_authentication(email.authentication),
         cut=cut,
     )
-    said = [*_foreign(email, list_=False), *(["", body] if email.untrusted and body else [])]
+    said = [*_foreign(email, list_=False), *(["Text:", body] if email.untrusted and body else [])]
     return shown, outside(email.id, *said)
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 import json
 from dataclasses import dataclass
-from functools import cached_property
-from typing import TYPE_CHECKING, Annotated, Any
+from functools import cache, cached_property
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from mcp_types import Tool as ListedTool
 from mcp_types import ToolAnnotations
@@ -63,6 +64,13 @@ class _Schema(GenerateJsonSchema):
         """Never."""
         del schema
         return False
+
+
+@cache
+def _schema(model: type[BaseModel], mode: Literal["validation", "serialization"]) -> dict[str, Any]:
+    """The schema of what a tool takes or answers; its title and description are the tool's own."""
+    made = model.model_json_schema(mode=mode, schema_generator=_Schema)
+    return {name: value for name, value in made.items() if name not in ("title", "description")}
 
 
 class Arguments(BaseModel):
@@ -159,9 +167,7 @@ class Tool:
         allowed = [name for name, each in self.actions.items() if each.scope in scopes]
         if not allowed and self.scope not in scopes:
             return None
-        schema = self.arguments.model_json_schema(schema_generator=_Schema)
-        for noise in ("title", "description"):
-            schema.pop(noise, None)
+        schema = copy.deepcopy(_schema(self.arguments, "validation"))
         hints = self.hints
         if self.actions:
             schema["properties"]["action"]["enum"] = allowed
@@ -172,7 +178,7 @@ class Tool:
             title=self.title,
             description=self.description,
             input_schema=schema,
-            output_schema=self.answer.model_json_schema(mode="serialization", schema_generator=_Schema),
+            output_schema=_schema(self.answer, "serialization"),
             annotations=hints,
         )
 
