@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from mcp_types import CallToolResult, TextContent
@@ -9,6 +10,8 @@ from mcp_types import CallToolResult, TextContent
 from multimail.errors import GuardRefusedError, InternalError
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from multimail.errors import MultimailError
 
 _ADVICE = {
@@ -40,6 +43,19 @@ _ADVICE = {
     "ENGINE_UNAVAILABLE": "Nothing was changed: call again in a few seconds.",
     "SHUTTING_DOWN": "Nothing was changed: call again in a few seconds.",
 }
+# What the service's fields are called here, where that is something else.
+_CALLED = {
+    "id": ("email_id", "thread_id", "mailbox"),
+    "email": ("mailbox",),
+    "request_id": ("idempotency_key",),
+    "page_token": ("cursor",),
+    "from_mailbox_id": ("from_mailbox",),
+    "from_mailbox_email": ("from_mailbox",),
+    "mailbox_id": ("mailbox",),
+    "mailbox_email": ("mailbox",),
+    "contact_id": ("contact",),
+    "contact_email": ("contact",),
+}
 # Not told to a model: what would let it go on without reading again, and what says nothing.
 _KEPT = {"etag", "content_sha256", "violations", "request_id"}
 # Behind these a change may or may not have happened.
@@ -48,13 +64,19 @@ _UNKNOWN = {
 }  # fmt: skip
 
 
-def problem_of(error: MultimailError) -> CallToolResult:
-    """A failed call as an answer of the tool: what happened, and what to do."""
+def problem_of(error: MultimailError, arguments: Collection[str]) -> CallToolResult:
+    """A failed call as an answer of the tool: what happened, and what to do.
+
+    Args:
+        error: What the client raised.
+        arguments: The names of the tool's arguments.
+    """
     facts = {name: value for name, value in error.metadata.items() if name not in _KEPT}
-    told = [f"{error.reason or 'FAILED'}: {error.message}", *_who_was_first(error)]
+    fields = [_called(each.field, arguments) for each in error.violations]
+    wrong = [f"{field}: {each.description}" for field, each in zip(fields, error.violations, strict=True)]
+    told = [f"{error.reason or 'FAILED'}: {'; '.join(wrong) or error.message}", *_who_was_first(error)]
     if facts and not isinstance(error, GuardRefusedError):
         told.append("Facts: " + ", ".join(f"{name}={value}" for name, value in sorted(facts.items())) + ".")
-    told += [f"Wrong: {each.field}: {each.description}" for each in error.violations[1:]]
     if error.retry_after is not None and not isinstance(error, GuardRefusedError):
         told.append(f"Come back in {max(1, round(error.retry_after))} seconds.")
     advice = _ADVICE.get(error.reason, error.hint if error.reason == "CONNECTION" else "")
@@ -64,7 +86,6 @@ def problem_of(error: MultimailError) -> CallToolResult:
         told.append(f"What to do: {advice}")
     if isinstance(error, InternalError) and error.log_id:
         told.append(f"The service's log knows more under {error.log_id}.")
-    fields = [each.field for each in error.violations]
     return CallToolResult(
         content=[TextContent(text="\n".join(told))],
         is_error=True,
@@ -73,6 +94,13 @@ def problem_of(error: MultimailError) -> CallToolResult:
             | ({"retry_after": error.retry_after} if error.retry_after is not None else {})
         },
     )
+
+
+def _called(field: str, arguments: Collection[str]) -> str:
+    """What a field of the service's is called among a tool's arguments."""
+    name = re.split(r"[.\[]", field, maxsplit=1)[0]
+    known = [each for each in _CALLED.get(name, ()) if each in arguments]
+    return field if name in arguments or not known else known[0] + field[len(name) :]
 
 
 def _who_was_first(error: MultimailError) -> list[str]:

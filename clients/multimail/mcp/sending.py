@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from pydantic import AwareDatetime, Base64Bytes, Field
+from pydantic import AwareDatetime, Field, field_validator
 
 from multimail import sending, words
 from multimail.errors import InvalidArgumentError, Violation
@@ -48,8 +49,21 @@ class File(Arguments):
     """A file to send."""
 
     filename: str = Field(description="Its name, without a path.")
-    content_base64: Base64Bytes = Field(description="Its bytes in base64.")
+    content_base64: str = Field(description="Its bytes in base64.")
     content_type: str = Field("", description="Its media type; guessed from the name when left out.")
+
+    @field_validator("content_base64")
+    @classmethod
+    def _is_base64(cls, given: str) -> str:
+        try:
+            base64.b64decode(given, validate=True)
+        except ValueError:
+            raise ValueError("is no base64") from None
+        return given
+
+    def for_client(self) -> sending.OutgoingAttachment:
+        """The file as the client takes it."""
+        return sending.OutgoingAttachment(self.filename, base64.b64decode(self.content_base64), self.content_type)
 
 
 class Writing(Changing):
@@ -71,10 +85,7 @@ class Writing(Changing):
             "markdown_body": self.markdown_body,
             "oversight_mode": self.oversight_mode,
             "send_time": self.send_time,
-            "attachments": [
-                sending.OutgoingAttachment(each.filename, each.content_base64, each.content_type)
-                for each in self.attachments
-            ],
+            "attachments": [each.for_client() for each in self.attachments],
             "validate_only": self.validate_only,
             "request_id": self.request_id,
         }

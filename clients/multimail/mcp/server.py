@@ -89,7 +89,7 @@ def server_for(client_of: Callable[[ServerRequestContext[Any, Any]], AsyncClient
             given = tool.checked(params.arguments or {})
             return result_of(await tool.run(client_of(context), given))
         except MultimailError as error:
-            return problem_of(error)
+            return problem_of(error, tool.arguments.model_fields)
         except Exception:
             log.exception("the tool %s failed", tool.name)
             return accident(given.request_id if isinstance(given, Changing) else "")
