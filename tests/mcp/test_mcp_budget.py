@@ -167,8 +167,11 @@ async def test_a_cursor_goes_with_its_own_question(account: Account, client: mul
         cursor = (await talk.facts("manage_contacts", query="walk.test", limit=2))["next_cursor"]
         for tool, arguments in (
             ("manage_contacts", {"query": "other.test"}),
-            ("manage_contacts", {"query": "walk.test", "order_by": "name"}), ("check_inbox", {}), ("manage_mailboxes", {}), ("list_notifications", {}),
-        ):  # fmt: skip
+            ("manage_contacts", {"query": "walk.test", "order_by": "name"}),
+            ("check_inbox", {}),
+            ("manage_mailboxes", {}),
+            ("list_notifications", {}),
+        ):
             reason, told, _ = await talk.refused(tool, cursor=cursor, **arguments)
             assert ("INVALID_PAGE_TOKEN", True) == (reason, "very arguments" in told)
     async with talking(replace(account, name=f"{account.name}c"), "read") as spy:

@@ -124,12 +124,17 @@ async def test_http_refuses_what_it_is_not_for(account: Account) -> None:
         ("http://localhost:5173", 200), ("http://127.0.0.1", 200),
     ):  # fmt: skip
         assert status == (await _post(account, body, authorization=key, origin=origin)).status_code, origin
+    for host, status in (
+        ("evil.test", 421), ("localhost.evil.test:80", 421), ("[", 421), ("", 421),
+        ("localhost:8080", 200), ("[::1]:8080", 200), ("LOCALHOST", 200),
+    ):  # fmt: skip
+        assert status == (await _post(account, body, authorization=key, host=host)).status_code, host
     async with httpx2.AsyncClient(verify=False, headers={"authorization": key}) as http:
         for method in ("GET", "DELETE", "PUT"):
             answer = await http.request(method, url(account))
             assert (405, "POST") == (answer.status_code, answer.headers["allow"])
     reader, writer = await asyncio.open_connection("127.0.0.1", account.running.http_port)
-    head = f"POST /mcp HTTP/1.1\r\nHost: x\r\nAuthorization: {key}\r\nContent-Length: {(16 << 20) + 1}\r\n\r\n"
+    head = f"POST /mcp HTTP/1.1\r\nHost: localhost\r\nAuthorization: {key}\r\nContent-Length: {(16 << 20) + 1}\r\n\r\n"
     writer.write(head.encode())
     assert b" 413 " in await reader.readline()
     writer.close()

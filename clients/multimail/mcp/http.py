@@ -6,6 +6,7 @@ import asyncio
 import json
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 
@@ -21,14 +22,7 @@ if TYPE_CHECKING:
 
 MAX_BODY_BYTES = 16 << 20
 _BODY_WITHIN_S = 60.0
-_LOCAL = (
-    "http://localhost",
-    "http://127.0.0.1",
-    "http://[::1]",
-    "https://localhost",
-    "https://127.0.0.1",
-    "https://[::1]",
-)
+_LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
 _CLIENT = "multimail.client"
 
 
@@ -40,6 +34,8 @@ class App:
 
     Args:
         target: `host:port` of the service, or `unix:` and a socket's path.
+        allowed_hosts: Names by which it may be reached, such as `mail.example.com`, besides those of this machine; `*`
+            for all. A page in a browser that has its own name lead to this machine is so kept out.
         allowed_origins: Origins of web pages that may call, such as `https://app.example.com`, besides those of this
             machine; `*` for all. What is no web page sends no origin.
         tls: Whether the connection to the service is encrypted; see AsyncClient.
@@ -50,12 +46,14 @@ class App:
         self,
         target: str,
         *,
+        allowed_hosts: Iterable[str] = (),
         allowed_origins: Iterable[str] = (),
         tls: bool | None = None,
         max_body_bytes: int = MAX_BODY_BYTES,
     ) -> None:
         self._target = target
         self._tls = tls
+        self._hosts = frozenset(allowed_hosts) | _LOCAL
         self._origins = frozenset(allowed_origins)
         self._line: AsyncClient | None = None
         self._manager = StreamableHTTPSessionManager(
@@ -115,8 +113,10 @@ class App:
 
     def _misplaced(self, method: str, headers: Mapping[str, str]) -> tuple[int, str, dict[str, str]] | None:
         """Why a request is refused whatever key it bears; None when it is not."""
+        if not self._hosts & {_host_of(f"//{headers.get('host', '')}"), "*"}:
+            return 421, "It is not reached by this name; the service's settings say by which.", {}
         origin = headers.get("origin", "")
-        if origin and not self._origins & {origin, "*"} and not _is_local(origin):
+        if origin and not self._origins & {origin, "*"} and _host_of(origin) not in _LOCAL:
             return 403, "Pages of this origin may not call; the service's settings say which may.", {}
         if method != "POST":
             return 405, "Send a POST: this server keeps no sessions and pushes nothing.", {"allow": "POST"}
@@ -133,8 +133,12 @@ class App:
         return self._line.with_key(key)
 
 
-def _is_local(origin: str) -> bool:
-    return any(origin == each or origin.startswith(f"{each}:") for each in _LOCAL)
+def _host_of(url: str) -> str:
+    """The name of the host in a URL; empty when it is none."""
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:
+        return ""
 
 
 async def _refuse(send: Send, status: int, message: str, headers: Mapping[str, str]) -> None:
