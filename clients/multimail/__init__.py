@@ -33,6 +33,7 @@ from multimail.errors import (
     UnimplementedError,
     Violation,
 )
+from multimail.keys import Caller
 from multimail.mail import Attachment, AuthenticationResults, Decision, DeliveryEvent, Email, Recipient
 from multimail.mailboxes import Mailbox
 from multimail.notifications import Notification
@@ -53,6 +54,7 @@ __all__ = [
     "AsyncWatch",
     "Attachment",
     "AuthenticationResults",
+    "Caller",
     "CancelledError",
     "Client",
     "Contact",

@@ -29,17 +29,27 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class Caller:
-    """Makes calls over one channel."""
+def _stubs(channel: grpc.Channel | grpc.aio.Channel) -> dict[str, Any]:
+    return {
+        "ContactService": contact_service_pb2_grpc.ContactServiceStub(channel),
+        "MailService": mail_service_pb2_grpc.MailServiceStub(channel),
+    }
 
-    def __init__(self, where: Endpoint) -> None:
+
+class Caller:
+    """Makes calls over one channel: its own, or that of the caller it was made from."""
+
+    def __init__(self, where: Endpoint, owner: Caller | None = None) -> None:
         self._endpoint = where
-        self._channel = self._endpoint.channel()
-        self._stubs: dict[str, Any] = {
-            "ContactService": contact_service_pb2_grpc.ContactServiceStub(self._channel),
-            "MailService": mail_service_pb2_grpc.MailServiceStub(self._channel),
-        }
-        self._closed = False
+        self._owner = owner or self
+        self.is_closed = False
+        if owner is None:
+            self._channel = where.channel()
+            self._stubs: dict[str, Any] = _stubs(self._channel)
+
+    def with_key(self, api_key: str) -> Caller:
+        """The same with another key, over the same channel."""
+        return Caller(self._endpoint.with_key(api_key), self._owner)
 
     def run(self, call: Call[T]) -> T:
         """One logical call, tried again where that is safe."""
@@ -82,28 +92,39 @@ class Caller:
         return Reconnects(self._endpoint, patience, time.monotonic)
 
     def _invoke(self, service: str, method: str, request: Message, timeout: float | None = None) -> Any:
+        stub = self._owner.stub(service)
         try:
-            return getattr(self._stubs[service], method)(request, timeout=timeout, metadata=self._endpoint.metadata)
+            return getattr(stub, method)(request, timeout=timeout, metadata=self._endpoint.metadata)
         except ValueError:
-            if not self._closed:
+            if not self._owner.is_closed:
                 raise
             raise closed(request) from None
 
+    def stub(self, service: str) -> Any:
+        """A service's stub."""
+        return self._stubs[service]
+
     def close(self) -> None:
-        """Closes the channel."""
-        self._closed = True
-        self._channel.close()
+        """Closes the channel, if it is its own."""
+        if self._owner is self:
+            self.is_closed = True
+            self._channel.close()
 
 
 class AsyncCaller:
     """The same for asyncio; its channel belongs to the loop it is first used on."""
 
-    def __init__(self, where: Endpoint) -> None:
+    def __init__(self, where: Endpoint, owner: AsyncCaller | None = None) -> None:
         self._endpoint = where
+        self._owner = owner or self
         self._channel: grpc.aio.Channel | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stubs: dict[str, Any] = {}
-        self._closed = False
+        self.is_closed = False
+
+    def with_key(self, api_key: str) -> AsyncCaller:
+        """The same with another key, over the same channel."""
+        return AsyncCaller(self._endpoint.with_key(api_key), self._owner)
 
     async def run(self, call: Call[T]) -> T:
         """One logical call, tried again where that is safe."""
@@ -115,7 +136,7 @@ class AsyncCaller:
                 await asyncio.sleep(attempts.after(error))
             except asyncio.CancelledError:
                 # Closing the channel cancels the calls under way; that is no cancellation of the task that waits.
-                if self._closed and not is_cancelled():
+                if self._owner.is_closed and not is_cancelled():
                     raise closed(call.request) from None
                 raise
             else:
@@ -158,25 +179,28 @@ class AsyncCaller:
         return Reconnects(self._endpoint, patience, time.monotonic)
 
     def _invoke(self, service: str, method: str, request: Message, timeout: float | None = None) -> Any:
-        if self._closed:
+        stub = self._owner.stub(service, request)
+        return getattr(stub, method)(request, timeout=timeout, metadata=self._endpoint.metadata)
+
+    def stub(self, service: str, request: Message) -> Any:
+        """A service's stub, on the channel that is made with the first call."""
+        if self.is_closed:
             raise closed(request)
         loop = asyncio.get_running_loop()
         if self._channel is None:
             self._loop, self._channel = loop, self._endpoint.aio_channel()
-            self._stubs = {
-                "ContactService": contact_service_pb2_grpc.ContactServiceStub(self._channel),
-                "MailService": mail_service_pb2_grpc.MailServiceStub(self._channel),
-            }
+            self._stubs = _stubs(self._channel)
         if self._loop is not loop:
             raise MultimailError(
                 "This AsyncClient belongs to another event loop, the one it was first used on.",
                 reason="WRONG_LOOP",
                 hint="Make one inside each asyncio.run, or use multimail.Client.",
             )
-        return getattr(self._stubs[service], method)(request, timeout=timeout, metadata=self._endpoint.metadata)
+        return self._stubs[service]
 
     async def close(self) -> None:
-        """Closes the channel."""
-        self._closed = True
-        if self._channel is not None:
-            await self._channel.close()
+        """Closes the channel, if it is its own."""
+        if self._owner is self:
+            self.is_closed = True
+            if self._channel is not None:
+                await self._channel.close()

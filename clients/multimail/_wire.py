@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -78,7 +78,7 @@ class Endpoint:
     """Where the service is and how to speak to it.
 
     Attributes:
-        target: `host:port`.
+        target: `host:port`, or `unix:` and a socket's path.
         api_key: The key.
         timeout: Seconds for a whole logical call.
         tls: Whether the connection is encrypted.
@@ -95,6 +95,11 @@ class Endpoint:
     def metadata(self) -> tuple[tuple[str, str], ...]:
         """What every call carries."""
         return (("authorization", f"Bearer {self.api_key}"),)
+
+    def with_key(self, api_key: str) -> Endpoint:
+        """The same with another key."""
+        _check_key(api_key)
+        return replace(self, api_key=api_key)
 
     @property
     def unreached(self) -> str:
@@ -135,12 +140,16 @@ def endpoint(
             hint="Give one with api_key= or MULTIMAIL_API_KEY; `make run` prints one, `multimail-server keys create` "
             "makes more.",
         )
-    if not key.isascii() or not key.isprintable():
-        raise UnauthenticatedError("The API key holds characters no key has.", reason="KEY_INVALID")
+    _check_key(key)
     host = where.rpartition(":")[0].strip("[]") or where
-    local = host in {"localhost", "::1"} or host.startswith("127.")
+    local = host in {"localhost", "::1"} or host.startswith("127.") or where.startswith("unix:")
     trusted = _certificates(ca or os.environ.get("MULTIMAIL_TLS_CA") or None)
     return Endpoint(where, key, timeout, trusted is not None or not local if tls is None else tls, trusted)
+
+
+def _check_key(key: str) -> None:
+    if not key.isascii() or not key.isprintable():
+        raise UnauthenticatedError("The API key holds characters no key has.", reason="KEY_INVALID")
 
 
 def _certificates(given: str | Path | bytes | None) -> bytes | None:

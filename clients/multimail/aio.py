@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Self
 
-from multimail import delivery, mail, oversight, sending
+from multimail import delivery, keys, mail, oversight, sending
 from multimail._async import Mailboxes, Notifications, Suppressions, Threads
 from multimail._async_contacts import Contacts
 from multimail._caller import AsyncCaller
@@ -50,12 +50,15 @@ class AsyncClient:
         tls: bool | None = None,
         ca: str | Path | bytes | None = None,
     ) -> None:
-        self._caller = AsyncCaller(endpoint(api_key, target, timeout, tls=tls, ca=ca))
-        self.contacts = Contacts(self._caller)
-        self.mailboxes = Mailboxes(self._caller)
-        self.threads = Threads(self._caller)
-        self.notifications = Notifications(self._caller)
-        self.suppressions = Suppressions(self._caller)
+        self._calls_by(AsyncCaller(endpoint(api_key, target, timeout, tls=tls, ca=ca)))
+
+    def _calls_by(self, caller: AsyncCaller) -> None:
+        self._caller = caller
+        self.contacts = Contacts(caller)
+        self.mailboxes = Mailboxes(caller)
+        self.threads = Threads(caller)
+        self.notifications = Notifications(caller)
+        self.suppressions = Suppressions(caller)
 
     async def __aenter__(self) -> Self:
         return self
@@ -66,6 +69,20 @@ class AsyncClient:
     async def close(self) -> None:
         """Closes the connection; calls and watches under way end with CancelledError."""
         await self._caller.close()
+
+    def with_key(self, api_key: str) -> AsyncClient:
+        """A client with another key over this one's connection; it need not be closed, and ends with this one.
+
+        Args:
+            api_key: The other key.
+        """
+        other = AsyncClient.__new__(AsyncClient)
+        other._calls_by(self._caller.with_key(api_key))  # noqa: SLF001  one of its own kind
+        return other
+
+    async def get_caller(self) -> keys.Caller:
+        """Whose key this client has, and what that key may do."""
+        return await self._caller.run(keys.get_caller())
 
     async def send_email(
         self,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Self
 
-from multimail import delivery, mail, oversight, sending
+from multimail import delivery, keys, mail, oversight, sending
 from multimail._caller import Caller
 from multimail._sync import Mailboxes, Notifications, Suppressions, Threads
 from multimail._sync_contacts import Contacts
@@ -50,12 +50,15 @@ class Client:
         tls: bool | None = None,
         ca: str | Path | bytes | None = None,
     ) -> None:
-        self._caller = Caller(endpoint(api_key, target, timeout, tls=tls, ca=ca))
-        self.contacts = Contacts(self._caller)
-        self.mailboxes = Mailboxes(self._caller)
-        self.threads = Threads(self._caller)
-        self.notifications = Notifications(self._caller)
-        self.suppressions = Suppressions(self._caller)
+        self._calls_by(Caller(endpoint(api_key, target, timeout, tls=tls, ca=ca)))
+
+    def _calls_by(self, caller: Caller) -> None:
+        self._caller = caller
+        self.contacts = Contacts(caller)
+        self.mailboxes = Mailboxes(caller)
+        self.threads = Threads(caller)
+        self.notifications = Notifications(caller)
+        self.suppressions = Suppressions(caller)
 
     def __enter__(self) -> Self:
         return self
@@ -66,6 +69,20 @@ class Client:
     def close(self) -> None:
         """Closes the connection; calls and watches under way end with CancelledError."""
         self._caller.close()
+
+    def with_key(self, api_key: str) -> Client:
+        """A client with another key over this one's connection; it need not be closed, and ends with this one.
+
+        Args:
+            api_key: The other key.
+        """
+        other = Client.__new__(Client)
+        other._calls_by(self._caller.with_key(api_key))  # noqa: SLF001  one of its own kind
+        return other
+
+    def get_caller(self) -> keys.Caller:
+        """Whose key this client has, and what that key may do."""
+        return self._caller.run(keys.get_caller())
 
     def send_email(
         self,

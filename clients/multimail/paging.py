@@ -73,6 +73,18 @@ class Results(Generic[T]):
             left = None if self._limit is None else self._limit - seen
             page = self._fetch(page.next_page_token, first_size(left))
 
+    def page(self, token: str, size: int) -> Page[T]:
+        """One page, for a walk that goes on elsewhere: its items, and the `next_page_token` of the page behind it.
+
+        Args:
+            token: Where it starts: `next_page_token` of the page before; empty for the first page.
+            size: How many results it may hold, 1 to 500; pages of one walk may differ.
+        """
+        found = self._fetch(token, size)
+        while found.passes:
+            found = self._fetch(found.next_page_token, size)
+        return found
+
     def __iter__(self) -> Iterator[T]:
         for page in self.pages():
             yield from page
@@ -109,6 +121,18 @@ class AsyncResults(Generic[T]):
                 return
             left = None if self._limit is None else self._limit - seen
             page = await self._fetch(page.next_page_token, first_size(left))
+
+    async def page(self, token: str, size: int) -> Page[T]:
+        """One page, for a walk that goes on elsewhere: its items, and the `next_page_token` of the page behind it.
+
+        Args:
+            token: Where it starts: `next_page_token` of the page before; empty for the first page.
+            size: How many results it may hold, 1 to 500; pages of one walk may differ.
+        """
+        found = await self._fetch(token, size)
+        while found.passes:
+            found = await self._fetch(found.next_page_token, size)
+        return found
 
     async def __aiter__(self) -> AsyncIterator[T]:
         async for page in self.pages():

@@ -52,6 +52,7 @@ def start_logging(settings: Settings, who: str = "") -> None:
         level=settings.log_level, format=f"%(asctime)s %(levelname)s {speaker}%(name)s %(message)s", stream=sys.stderr
     )
     logging.getLogger("mail.log").setLevel(logging.WARNING)  # aiosmtpd's, which names addresses
+    logging.getLogger("mcp").setLevel(logging.WARNING)  # a line for each request, which has one of ours
     logging.getLogger("uvicorn").setLevel(logging.CRITICAL)  # faults are told by us, noise by nobody
 
 

@@ -125,6 +125,14 @@ class Settings(BaseSettings):
         return [each.strip() for each in self.cors_origins.split(",") if each.strip()]
 
     @property
+    def allowed_hosts(self) -> list[str]:
+        """The names by which pages in browsers may reach the HTTP port, besides those of this machine; `*` for all."""
+        if self.http_host not in _LOOPBACK:
+            return ["*"]
+        public = urlsplit(self.public_url).hostname
+        return [public] if public else []
+
+    @property
     def unsubscribe_links(self) -> str:
         """What links for unsubscribing begin with; empty when mail has none."""
         return f"{self.public_url.rstrip('/')}/u/" if self.public_url else ""

@@ -82,6 +82,7 @@ async def recorder() -> AsyncIterator[tuple[Recorder, str]]:
 async def everything(client: Any) -> None:
     """Makes every call with every argument there is."""
     known = {"name": "n", "metadata": {"plan": "pro"}, "last_contacted": WHEN}
+    await client.get_caller()
     await client.contacts.create(email="a@b.test", upsert=True, **known)
     await client.contacts.upsert(email="a@b.test", **known)
     await client.contacts.upsert_many([{"email": "a@b.test", **known}])

@@ -103,7 +103,7 @@ def test_public_names_of_the_client() -> None:
     assert multimail.__all__ == sorted(multimail.__all__)
     assert {
         "AbortedError", "AlreadyExistsError", "AsyncClient", "AsyncImport", "AsyncResults", "AsyncStream",
-        "AsyncWatch", "Attachment", "AuthenticationResults", "CancelledError", "Client", "Contact",
+        "AsyncWatch", "Attachment", "AuthenticationResults", "Caller", "CancelledError", "Client", "Contact",
         "ContactChange", "ContactContext", "ContactRow", "DeadlineExceededError", "Decision", "DecisionOutcome",
         "DeliveryEvent", "Email", "Erasure", "FailedPreconditionError", "Guard", "GuardRefusedError",
         "HeldEmail", "HeldPerson", "Import", "Interaction", "InternalError", "InvalidArgumentError", "Mailbox",

@@ -78,6 +78,7 @@ class Stage:
     def good(self, method: str) -> Any:
         """A request of any method that it answers with OK."""
         reads = {
+            "GetCaller": contacts_pb.GetCallerRequest,
             "GetContact": lambda: contacts_pb.GetContactRequest(email="bo@person.test"),
             "BatchGetContacts": lambda: contacts_pb.BatchGetContactsRequest(
                 contacts=[contacts_pb.GetContactRequest(email="bo@person.test")]

@@ -40,6 +40,11 @@ class ContactServiceStub:
         Args:
             channel: A grpc.Channel.
         """
+        self.GetCaller = channel.unary_unary(
+                '/multimail.v1.ContactService/GetCaller',
+                request_serializer=multimail_dot_v1_dot_contact__service__pb2.GetCallerRequest.SerializeToString,
+                response_deserializer=multimail_dot_v1_dot_contact__service__pb2.Caller.FromString,
+                _registered_method=True)
         self.CreateContact = channel.unary_unary(
                 '/multimail.v1.ContactService/CreateContact',
                 request_serializer=multimail_dot_v1_dot_contact__service__pb2.CreateContactRequest.SerializeToString,
@@ -119,6 +124,13 @@ class ContactServiceServicer:
     `google.rpc.ErrorInfo` whose reason is a value of ErrorReason; bad fields are listed in a `google.rpc.BadRequest`
     with their paths. What belongs to another account answers NOT_FOUND, as if it did not exist.
     """
+
+    def GetCaller(self, request, context):
+        """Tells whose API key the call bears and what that key may do. Scope: any.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
 
     def CreateContact(self, request, context):
         """Makes a contact, or with `upsert` merges into the one that has the address.
@@ -238,6 +250,11 @@ class ContactServiceServicer:
 
 def add_ContactServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
+            'GetCaller': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetCaller,
+                    request_deserializer=multimail_dot_v1_dot_contact__service__pb2.GetCallerRequest.FromString,
+                    response_serializer=multimail_dot_v1_dot_contact__service__pb2.Caller.SerializeToString,
+            ),
             'CreateContact': grpc.unary_unary_rpc_method_handler(
                     servicer.CreateContact,
                     request_deserializer=multimail_dot_v1_dot_contact__service__pb2.CreateContactRequest.FromString,
@@ -323,6 +340,33 @@ class ContactService:
     `google.rpc.ErrorInfo` whose reason is a value of ErrorReason; bad fields are listed in a `google.rpc.BadRequest`
     with their paths. What belongs to another account answers NOT_FOUND, as if it did not exist.
     """
+
+    @staticmethod
+    def GetCaller(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/multimail.v1.ContactService/GetCaller',
+            multimail_dot_v1_dot_contact__service__pb2.GetCallerRequest.SerializeToString,
+            multimail_dot_v1_dot_contact__service__pb2.Caller.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
 
     @staticmethod
     def CreateContact(request,

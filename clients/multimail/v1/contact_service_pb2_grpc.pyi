@@ -39,6 +39,8 @@ class ContactServiceStub:
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ContactServiceAsyncStub: ...
+    GetCaller: _grpc.UnaryUnaryMultiCallable[_contact_service_pb2.GetCallerRequest, _contact_service_pb2.Caller]
+    """Tells whose API key the call bears and what that key may do. Scope: any."""
     CreateContact: _grpc.UnaryUnaryMultiCallable[_contact_service_pb2.CreateContactRequest, _contact_service_pb2.CreateContactResponse]
     """Makes a contact, or with `upsert` merges into the one that has the address.
     Without `upsert` a known address is ALREADY_EXISTS, reason CONTACT_EXISTS, with the contact's id. Scope: write.
@@ -106,6 +108,8 @@ class ContactServiceAsyncStub(ContactServiceStub):
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
+    GetCaller: _aio.UnaryUnaryMultiCallable[_contact_service_pb2.GetCallerRequest, _contact_service_pb2.Caller]  # type: ignore[assignment]
+    """Tells whose API key the call bears and what that key may do. Scope: any."""
     CreateContact: _aio.UnaryUnaryMultiCallable[_contact_service_pb2.CreateContactRequest, _contact_service_pb2.CreateContactResponse]  # type: ignore[assignment]
     """Makes a contact, or with `upsert` merges into the one that has the address.
     Without `upsert` a known address is ALREADY_EXISTS, reason CONTACT_EXISTS, with the contact's id. Scope: write.
@@ -170,6 +174,14 @@ class ContactServiceServicer(metaclass=_abc_1.ABCMeta):
     `google.rpc.ErrorInfo` whose reason is a value of ErrorReason; bad fields are listed in a `google.rpc.BadRequest`
     with their paths. What belongs to another account answers NOT_FOUND, as if it did not exist.
     """
+
+    @_abc_1.abstractmethod
+    def GetCaller(
+        self,
+        request: _contact_service_pb2.GetCallerRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_contact_service_pb2.Caller, _abc.Awaitable[_contact_service_pb2.Caller]]:
+        """Tells whose API key the call bears and what that key may do. Scope: any."""
 
     @_abc_1.abstractmethod
     def CreateContact(

@@ -60,6 +60,15 @@ class ContactServicer(BatchCalls, StreamCalls, contact_service_pb2_grpc.ContactS
         self._tokens = tokens
         self._bounds = bounds
 
+    async def GetCaller(
+        self, request: contact_service_pb2.GetCallerRequest, context: object
+    ) -> contact_service_pb2.Caller:
+        """Tells who calls."""
+        caller = current_caller()
+        return contact_service_pb2.Caller(
+            account=caller.account, key_id=caller.key_id, agent=caller.agent, scopes=sorted(caller.scopes)
+        )
+
     async def CreateContact(
         self, request: contact_service_pb2.CreateContactRequest, context: object
     ) -> contact_service_pb2.CreateContactResponse:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from starlette.routing import Mount, Router
+from starlette.routing import Mount, Route, Router
 
 from multimail.v1 import contact_service_pb2, mail_service_pb2
 from multimail_server.gateway import health, unsubscribing
@@ -53,13 +54,23 @@ def parts_of(settings: Settings, target: str, channel: grpc.aio.Channel, links: 
         channel: A channel to it.
         links: What links for unsubscribing lead to.
     """
-    del settings, target
     return [
         Part(health.routes(channel)),
         Part(serve.routes(SERVICES)),
+        *_tools(settings, target),
         Part(unsubscribing.routes(links)),
         Part([Mount("", Transcoder(channel, SERVICES))]),
     ]
+
+
+def _tools(settings: Settings, target: str) -> list[Part]:
+    """The door for models, where what it needs is installed: the extra mcp."""
+    if find_spec("mcp") is None:
+        return []
+    from multimail.mcp.http import App  # noqa: PLC0415  there only with the extra
+
+    app = App(target, allowed_hosts=settings.allowed_hosts, allowed_origins=settings.allowed_origins)
+    return [Part([Route("/mcp", app)], [app.running()])]
 
 
 def app_of(parts: Sequence[Part]) -> ASGIApp:

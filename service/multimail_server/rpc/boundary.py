@@ -15,7 +15,7 @@ from google.protobuf.message import DecodeError
 
 from multimail_server.accounts.caller import set_caller
 from multimail_server.errors import DomainError, Reason
-from multimail_server.rpc.auth import SCOPES, is_open
+from multimail_server.rpc.auth import ANY, SCOPES, is_open
 from multimail_server.rpc.status import CODES, trailing_metadata
 from multimail_server.rpc.validation import validate
 
@@ -181,7 +181,7 @@ class Boundary(grpc.aio.ServerInterceptor):
         async with asyncio.timeout(self.deadline_s if left is None else None):
             caller = await self._caller(call, metadata)
             handler = _known(handler)
-            with self.admission.admitted(caller.key_id, "read" if SCOPES[call.method] == "read" else "change"):
+            with self.admission.admitted(caller.key_id, "read" if SCOPES[call.method] in ("read", ANY) else "change"):
                 request = _parsed(handler, raw)
                 validate(request)
                 return await _served(handler, request, context)

@@ -1,0 +1,303 @@
+"""How the things of an account are shown to a model: their facts, and what outsiders wrote on them."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime, timedelta
+from typing import Any
+
+from pydantic import Field
+
+from multimail.mcp.told import Outside, Shown, line, outside
+
+_FEW = 5
+_ADDRESS = re.compile(r"[^\s<>\"(),;:\[\]\\@]{1,64}@[^\s<>\"(),;:\[\]\\@]{1,255}")
+
+
+def _addresses(given: list[str]) -> list[str]:
+    return [each for each in given if _ADDRESS.fullmatch(each)]
+
+
+class ShownContact(Shown):
+    """A contact."""
+
+    id: str
+    email: str
+    name: str = ""
+    metadata: dict[str, Any] = {}
+    metadata_left_out: bool = Field(False, description="The metadata is too long for this answer.")
+    etag: str = ""
+    outcome: str = Field("", description="What a change did: created, updated or unchanged.")
+    last_contacted: datetime | None = None
+    last_inbound: datetime | None = None
+    interaction_count: int
+    thread_count: int
+    latest_thread_id: str = ""
+
+
+class ShownInteraction(Shown):
+    """An entry of a contact's log; its subject is in `untrusted`."""
+
+    email_id: str
+    direction: str
+    time: datetime | None = None
+    state: str
+    mailbox_id: str = ""
+    mailbox_deleted: bool = False
+    thread_id: str = ""
+    agent: str = ""
+    replied_at: datetime | None = None
+    read_at: datetime | None = None
+
+
+class ShownRecipient(Shown):
+    """How a recipient stands."""
+
+    address: str
+    contact_id: str = ""
+    kind: str = "to"
+    state: str
+    open_time: datetime | None = None
+
+
+class ShownEvent(Shown):
+    """A report about the delivery."""
+
+    type: str
+    address: str = ""
+    time: datetime | None = None
+    permanent: bool = False
+
+
+class ShownDecision(Shown):
+    """What a person decided."""
+
+    approved: bool
+    reason: str = ""
+    agent: str = ""
+    key_id: str = ""
+    time: datetime | None = None
+
+
+class ShownAttachment(Shown):
+    """A file; its name is in `untrusted` when it came from outside."""
+
+    index: int
+    filename: str = ""
+    size_bytes: int = 0
+
+
+class ShownEmail(Shown):
+    """A mail in a list. What was written outside is in `untrusted`, under its id."""
+
+    id: str = ""
+    direction: str
+    state: str
+    time: datetime | None = None
+    from_: str = Field("", alias="from")
+    to: list[str] = Field([], description="The first 5.")
+    recipient_count: int = 0
+    subject: str = ""
+    snippet: str = ""
+    mailbox_id: str = ""
+    thread_id: str = ""
+    agent: str = ""
+    attachment_count: int = 0
+    read_at: datetime | None = None
+    replied_at: datetime | None = None
+    send_time: datetime | None = None
+    expire_time: datetime | None = None
+    hold_reason: str = ""
+    state_detail: str = ""
+    kind: str = Field("", description="auto_reply, delivery_status or unsubscribe; absent when somebody wrote it.")
+
+
+class ReadEmail(ShownEmail):
+    """A mail as it is read."""
+
+    to: list[str] = []
+    cc: list[str] = []
+    bcc: list[str] = []
+    reply_to: list[str] = []
+    body: str = Field("", description="Our own text; that of a mail from outside is in `untrusted`.")
+    cut: bool = Field(False, description="The body goes on.")
+    content_sha256: str = ""
+    oversight_mode: str = ""
+    decision: ShownDecision | None = None
+    recipients: list[ShownRecipient] = []
+    events: list[ShownEvent] = Field([], description="The newest 20.")
+    attachments: list[ShownAttachment] = []
+    authentication: str = Field("", description="SPF, DKIM, DMARC, as a trusted server found them.")
+    truncated: bool = Field(False, description="The mail was longer than is kept.")
+
+
+class ShownPerson(Shown):
+    """Somebody a held mail goes to or came from."""
+
+    id: str
+    email: str
+    name: str = ""
+    last_contacted: datetime | None = None
+    last_inbound: datetime | None = None
+    interaction_count: int
+
+
+class HeldMail(ReadEmail):
+    """A mail that waits for a decision."""
+
+    people: list[ShownPerson] = Field([], description="The first 10 whom it goes to or came from.")
+
+
+class ShownThread(Shown):
+    """A conversation; its subject is in `untrusted`."""
+
+    id: str
+    email_count: int
+    outbound_count: int = 0
+    inbound_count: int = 0
+    contact_ids: list[str] = Field([], description="The first 5.")
+    mailbox_ids: list[str] = Field([], description="The first 5.")
+    latest_email_id: str = ""
+    latest_direction: str = ""
+    update_time: datetime | None = None
+    awaiting_reply_since: datetime | None = None
+    unanswered_since: datetime | None = None
+
+
+class ShownMailbox(Shown):
+    """A mailbox."""
+
+    id: str
+    email: str
+    display_name: str = ""
+    oversight_mode: str
+    etag: str = ""
+    hold_first_contact: bool = False
+    allow_list: list[str] = Field([], description="The first 20.")
+    allow_list_count: int = 0
+    approval_ttl: timedelta
+    in_doubt_policy: str
+    delete_time: datetime | None = None
+
+
+class ShownSuppression(Shown):
+    """An address nobody writes to."""
+
+    address: str = ""
+    reason: str
+    email_id: str = ""
+    create_time: datetime | None = None
+
+
+class ShownNotification(Shown):
+    """Something that happened."""
+
+    seq: int
+    type: str
+    time: datetime | None = None
+    agent: str = ""
+    key_id: str = ""
+    contact_id: str = ""
+    mailbox_id: str = ""
+    email_id: str = ""
+    thread_id: str = ""
+    email_state: str = ""
+    rule: str = ""
+    event: str = ""
+
+
+class ShownCheck(Shown):
+    """What would become of a mail."""
+
+    address: str
+    state: str = Field("", description="queued or held; absent when it would be refused.")
+    reason: str = Field("", description="Why it would be refused.")
+    message: str = ""
+    facts_: dict[str, str] = Field({}, alias="facts")
+
+
+def list_email(email: Any) -> tuple[ShownEmail, list[Outside]]:
+    """A mail in a list."""
+    shown = ShownEmail.of(email, **_of_email(email, _FEW), snippet="" if email.untrusted else email.snippet)
+    return shown, outside(email.id, *_foreign(email, list_=True), email.snippet if email.untrusted else "")
+
+
+def _of_email(email: Any, most: int) -> dict[str, Any]:
+    """What is shown of a mail wherever it is shown, and is no text from outside."""
+    everybody = [*email.to, *email.cc, *email.bcc]
+    return {
+        "from_": "".join(_addresses([email.from_])),
+        "to": _addresses(email.to)[:most],
+        "recipient_count": len(everybody) if len(everybody) > most else 0,
+        "subject": "" if email.untrusted or email.in_reply_to else email.subject,
+        "attachment_count": len(email.attachments),
+        "kind": "" if email.kind == "personal" else email.kind,
+    }
+
+
+def _foreign(email: Any, *, list_: bool) -> list[str]:
+    """What outsiders wrote on a mail, but its text: its subject, odd addresses, names of files, servers' replies."""
+    cut = line if list_ else str
+    said = [f"Subject: {cut(email.subject)}"] if (email.untrusted or email.in_reply_to) and email.subject else []
+    if email.from_ and not _addresses([email.from_]):
+        said.append(f"From: {cut(email.from_)}")
+    if list_:
+        return said
+    said += [
+        f"In its headers: {cut(each)}" for each in (*email.to, *email.cc, *email.reply_to) if not _addresses([each])
+    ]
+    if email.untrusted:
+        said += [
+            f"File {n}: {line(each.filename)} ({line(each.content_type)})" for n, each in enumerate(email.attachments)
+        ]
+    said += [f"Server of {each.address}: {line(each.response)}" for each in email.recipients if each.response]
+    said += [f"Report of {each.address}: {line(each.detail)}" for each in email.events[-20:] if each.detail]
+    return said
+
+
+def read_email(email: Any, body: str, *, cut: bool) -> tuple[ReadEmail, list[Outside]]:
+    """A mail as it is read, with this much of its body."""
+    shown = ReadEmail.of(
+        email,
+        **_of_email(email, 50),
+        snippet="",
+        cc=_addresses(email.cc),
+        bcc=email.bcc,
+        reply_to=_addresses(email.reply_to),
+        body="" if email.untrusted else body,
+        decision=ShownDecision.of(email.decision) if email.decision else None,
+        recipients=[ShownRecipient.of(each) for each in email.recipients],
+        events=[ShownEvent.of(each) for each in email.events[-20:]],
+        attachments=[
+            ShownAttachment(index=number, filename="" if email.untrusted else each.filename, size_bytes=each.size_bytes)
+            for number, each in enumerate(email.attachments)
+        ],
+        authentication=_authentication(email.authentication),
+        cut=cut,
+    )
+    said = [*_foreign(email, list_=False), *(["Text:", body] if email.untrusted and body else [])]
+    return shown, outside(email.id, *said)
+
+
+def _authentication(found: Any) -> str:
+    if found is None:
+        return ""
+    checks = (("spf", found.spf), ("dkim", found.dkim), ("dmarc", found.dmarc))
+    return " ".join(f"{name}={line(told)}" for name, told in checks if told.isalnum())
+
+
+def thread(found: Any) -> tuple[ShownThread, list[Outside]]:
+    """A conversation."""
+    ids = {"contact_ids": found.contact_ids[:_FEW], "mailbox_ids": found.mailbox_ids[:_FEW]}
+    return ShownThread.of(found, **ids), outside(found.id, f"Subject: {line(found.subject)}" if found.subject else "")
+
+
+def mailbox(found: Any) -> ShownMailbox:
+    """A mailbox."""
+    many = len(found.allow_list) if len(found.allow_list) > 20 else 0
+    return ShownMailbox.of(found, allow_list=found.allow_list[:20], allow_list_count=many)
+
+
+def contact(found: Any) -> ShownContact:
+    """A contact."""
+    return ShownContact.of(found)
