@@ -160,6 +160,7 @@ async def service(engine: Engine, contacts: int) -> AsyncIterator[System]:
             "MULTIMAIL_DATA": folder,
             "MULTIMAIL_PORT": "0",
             "MULTIMAIL_SMTP_PORT": "0",
+            "MULTIMAIL_HTTP_PORT": "0",
             "MULTIMAIL_LOG_LEVEL": "WARNING",
         }
         try:

@@ -87,7 +87,7 @@ async def engine_on(folder: Path, binary: str) -> AsyncIterator[str]:
 
 def settings_for(uri: str, folder: Path, **more: Any) -> Settings:
     """Settings of a service on that engine, on ports the system chooses."""
-    return Settings(mongodb_uri=uri, data=folder, port=0, smtp_port=0, hostname="here.test", **more)
+    return Settings(mongodb_uri=uri, data=folder, port=0, smtp_port=0, http_port=0, hostname="here.test", **more)
 
 
 @pytest.fixture(scope="session")

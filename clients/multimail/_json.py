@@ -113,15 +113,16 @@ def to_number(value: float, path: str) -> float:
 
 def from_struct(struct: Struct) -> dict[str, Any]:
     """The plain dict of a Struct; whole numbers come as ints."""
-    return {key: _plain(value) for key, value in struct.fields.items()}
+    return {key: from_value(value) for key, value in struct.fields.items()}
 
 
-def _plain(value: Value) -> Any:
+def from_value(value: Value) -> Any:
+    """What anything JSON knows is in Python; see from_struct."""
     kind = value.WhichOneof("kind")
     if kind == "struct_value":
         return from_struct(value.struct_value)
     if kind == "list_value":
-        return [_plain(item) for item in value.list_value.values]
+        return [from_value(item) for item in value.list_value.values]
     if kind == "number_value":
         number = value.number_value
         return int(number) if number.is_integer() and abs(number) <= _MAX_WHOLE else number

@@ -26,6 +26,7 @@ from multimail_server.contacts.servicer import ContactServicer
 from multimail_server.contacts.store import PROJECTION as CONTACT_PROJECTION
 from multimail_server.contacts.store import ContactStore
 from multimail_server.errors import DomainError
+from multimail_server.gateway.gateway import Gateway, private_target
 from multimail_server.jobs import Jobs
 from multimail_server.mail.bounds import Bounds
 from multimail_server.mail.carriers import Carriers
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
     from typing import Any
 
+    from multimail_server.gateway.door import Door
     from multimail_server.settings import Settings
     from multimail_server.storage.mongo import Database
 
@@ -99,14 +101,26 @@ new_id = _Ids()
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A service that runs, and where."""
+    """A service that runs, and where.
+
+    Attributes:
+        private_target: Where its gRPC is reached by this process's own doors.
+        door: Its HTTP port.
+    """
 
     grpc_port: int
     smtp_port: int
+    private_target: str
+    door: Door
     mongodb_uri: str
     database: Database
     keys: KeyStore
     committer: Committer
+
+    @property
+    def http_port(self) -> int:
+        """The HTTP port."""
+        return self.door.port
 
 
 class Startable(Generic[T]):
@@ -158,6 +172,10 @@ class Service(Startable[Running]):
         add_reflection((*SERVICES, health.SERVICE_NAME), server)
         contact_service_pb2_grpc.add_ContactServiceServicer_to_server(parts.contact_servicer, server)
         mail_service_pb2_grpc.add_MailServiceServicer_to_server(parts.mail_servicer, server)
+        private = self._stack.enter_context(private_target())
+        server.add_insecure_port(private)
+        gateway = Gateway(settings, private, parts.inbound, new_id)
+        gateway.door.reserve()
         later(server.stop, 1.0)
         if settings.workers == 1:
             # The server is there before the engine answers: health says so, calls are refused until the boundary opens.
@@ -183,6 +201,7 @@ class Service(Startable[Running]):
             later(worker.stop)
         watch = Worker("health", lambda: _watch(database, checks), interval_s=1.0)
         parts.boundary.open()
+        later(gateway.close)
         later(parts.boundary.drain, _DRAIN_S)
         watch.start()
         later(checks.say, serves=False)
@@ -191,7 +210,11 @@ class Service(Startable[Running]):
         if settings.workers > 1:
             # Only now: the other workers serve what would come here before.
             port = await _listen(server, settings)
-        return Running(port, parts.carriers.local_port, uri, database, parts.keys, parts.committer)
+        await gateway.open()
+        self._stack.callback(gateway.door.leave)
+        return Running(
+            port, parts.carriers.local_port, private, gateway.door, uri, database, parts.keys, parts.committer
+        )
 
 
 @asynccontextmanager
@@ -261,8 +284,8 @@ class _Parts:
         )
         suppressions = SuppressionStore(database, self.committer)
         self.tags = Tags(os.urandom(TAG_KEY_BYTES))
-        inbound = Inbound(mailboxes, mail, self.tags)
-        self.listener = Listener(accepts=inbound.accepts, take_in=inbound.take_in, hostname=settings.hostname)
+        self.inbound = Inbound(mailboxes, mail, self.tags)
+        self.listener = Listener(accepts=self.inbound.accepts, take_in=self.inbound.take_in, hostname=settings.hostname)
         self.carriers = Carriers(settings, mailboxes)
         self.outbox = Outbox(
             database,
@@ -272,6 +295,7 @@ class _Parts:
             suppressions=suppressions,
             bounds=bounds,
             tags=self.tags,
+            unsubscribe_links=settings.unsubscribe_links,
             verp=settings.verp,
             process_id=self.process.id,
             new_id=new_id,

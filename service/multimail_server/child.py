@@ -47,6 +47,7 @@ async def work(config: Settings) -> None:
         await leave.wait()
         if not stop.is_set():
             stop_listening(running.grpc_port)
+            running.door.leave()
             with suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), config.connection_age_s * _LATEST + _MOVES_WITHIN_S)
 

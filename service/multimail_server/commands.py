@@ -52,6 +52,7 @@ def start_logging(settings: Settings, who: str = "") -> None:
         level=settings.log_level, format=f"%(asctime)s %(levelname)s {speaker}%(name)s %(message)s", stream=sys.stderr
     )
     logging.getLogger("mail.log").setLevel(logging.WARNING)  # aiosmtpd's, which names addresses
+    logging.getLogger("uvicorn").setLevel(logging.CRITICAL)  # faults are told by us, noise by nobody
 
 
 def spare_collecting() -> None:
@@ -121,11 +122,14 @@ def _greet(settings: Settings, running: Running | Supervised, key: str) -> None:
         relay = f"no relay set: mail for others is written to {settings.outbox_folder.resolve()}"
     target = f"{settings.host}:{running.grpc_port}"
     transport = "-plaintext" if settings.tls_cert is None else ""
+    scheme = "http" if settings.tls_cert is None else "https"
+    web = f"{scheme}://{settings.http_host}:{running.http_port}"
     _say(
         f"""
 Multimail is running. Ctrl-C stops it.
 
   gRPC      {target}
+  HTTP      {web}
   SMTP      {settings.smtp_host}:{running.smtp_port} (incoming mail for your mailboxes)
   Outgoing  {relay}
   Engine    {engine}
@@ -137,6 +141,9 @@ Try it:
   {grpcurl if grpcurl.exists() else "grpcurl"} {transport} -H 'authorization: Bearer {key}' \\
     -d '{{"email": "elena@acmecorp.com", "name": "Elena Ruiz", "metadata": {{"plan": "pro"}}}}' \\
     {target} multimail.v1.ContactService/UpsertContact
+
+  curl {web}/contacts -H 'authorization: Bearer {key}' -H 'content-type: application/json' \\
+    -d '{{"email": "elena@acmecorp.com", "name": "Elena Ruiz", "metadata": {{"plan": "pro"}}, "upsert": true}}'
 """
     )
     for warning in settings.warnings:

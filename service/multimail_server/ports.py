@@ -31,8 +31,8 @@ async def reserve(host: str, port: int) -> socket.socket:
     deadline = asyncio.get_running_loop().time() + _PATIENCE_S
     while True:
         try:
-            _bound(host, port, shared=False).close()  # a port that only may be shared would be had beside a stranger
-            return _bound(host, port, shared=True)
+            bound(host, port, shared=False).close()  # a port that only may be shared would be had beside a stranger
+            return bound(host, port, shared=True)
         except OSError:
             if asyncio.get_running_loop().time() > deadline:
                 raise
@@ -56,7 +56,14 @@ def stop_listening(port: int) -> None:
             continue
 
 
-def _bound(host: str, port: int, *, shared: bool) -> socket.socket:
+def bound(host: str, port: int, *, shared: bool) -> socket.socket:
+    """A socket that holds a port without listening; OSError when it cannot be had.
+
+    Args:
+        host: The address.
+        port: The port; 0 lets the system choose.
+        shared: Whether others may listen on it beside.
+    """
     family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     made = socket.socket(family, kind, protocol)
     try:

@@ -16,6 +16,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 _CLIENT_VARIABLES = frozenset({"MULTIMAIL_API_KEY", "MULTIMAIL_TARGET"})
 _PREFIX = "MULTIMAIL_"
+_ORIGIN = r"(\*|https?://[^\s/,*]+)"
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 def _own_hostname() -> str:
@@ -34,6 +36,11 @@ class Settings(BaseSettings):
         data: The folder of the embedded engine's files, the first key and the outbox.
         host: Where gRPC listens.
         port: The gRPC port; 0 lets the system choose.
+        http_host: Where HTTP listens.
+        http_port: The HTTP port; 0 lets the system choose.
+        public_url: Where the HTTP port is reached from outside, `https://…`: what links in mail begin with. Empty: mail
+            has none.
+        cors_origins: Pages in browsers that may call it, `https://app.example.com`, separated by commas; `*` for all.
         workers: How many processes serve on these ports; above 1 another one supervises them.
         connection_age_s: With several workers: seconds after which a connection is asked to move, so that clients
             spread over workers, and a worker that is restarted need not cut them.
@@ -56,7 +63,7 @@ class Settings(BaseSettings):
         deadline_s: Deadline of a call that brings none, in seconds.
         max_concurrent: Reads, and changes, under way at once in each worker.
         rate_per_s: Calls a second per key in each worker; 0 for no bound.
-        tls_cert: PEM file of the gRPC server's certificate chain.
+        tls_cert: PEM file of the certificate chain that gRPC and HTTP show.
         tls_key: PEM file of its key.
     """
 
@@ -69,6 +76,10 @@ class Settings(BaseSettings):
     data: Path = Path("data")
     host: str = "127.0.0.1"
     port: int = Field(50051, ge=0, le=65535)
+    http_host: str = "127.0.0.1"
+    http_port: int = Field(8080, ge=0, le=65535)
+    public_url: str = Field("", pattern=r"^(https://[!-~]{1,400})?$")
+    cors_origins: str = Field("", pattern=rf"^({_ORIGIN}(\s*,\s*{_ORIGIN})*)?$")
     workers: int = Field(1, ge=1, le=64)
     connection_age_s: float = Field(30.0, ge=0.5, le=3600)
     smtp_host: str = "127.0.0.1"
@@ -109,6 +120,16 @@ class Settings(BaseSettings):
         return self.outbox or self.data / "outbox"
 
     @property
+    def allowed_origins(self) -> list[str]:
+        """The pages in browsers that may call the HTTP port."""
+        return [each.strip() for each in self.cors_origins.split(",") if each.strip()]
+
+    @property
+    def unsubscribe_links(self) -> str:
+        """What links for unsubscribing begin with; empty when mail has none."""
+        return f"{self.public_url.rstrip('/')}/u/" if self.public_url else ""
+
+    @property
     def trusted_servers(self) -> frozenset[str]:
         """The mail servers whose Authentication-Results are believed."""
         return frozenset(each.strip().lower() for each in self.authserv_ids.split(",") if each.strip())
@@ -116,11 +137,13 @@ class Settings(BaseSettings):
     @property
     def warnings(self) -> list[str]:
         """What works, but somebody should know."""
-        if self.host not in ("127.0.0.1", "::1", "localhost") and self.tls_cert is None:
-            return [
-                f"gRPC listens on {self.host} without TLS: keys travel in the clear. Set MULTIMAIL_TLS_CERT and _KEY."
-            ]
-        return []
+        if self.tls_cert is not None:
+            return []
+        return [
+            f"{door} listens on {host} without TLS: keys travel in the clear. Set MULTIMAIL_TLS_CERT and _KEY."
+            for door, host in (("gRPC", self.host), ("HTTP", self.http_host))
+            if host not in _LOOPBACK
+        ]
 
 
 def _is_relay(url: str) -> bool:

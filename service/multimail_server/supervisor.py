@@ -36,6 +36,7 @@ class Supervised:
 
     grpc_port: int
     smtp_port: int
+    http_port: int
     keys: KeyStore
 
 
@@ -50,6 +51,7 @@ class Supervisor(Startable[Supervised]):
         settings, later = self._settings, self._stack.push_async_callback
         grpc_port = await self._reserve("MULTIMAIL_PORT", settings.host, settings.port)
         smtp_port = await self._reserve("MULTIMAIL_SMTP_PORT", settings.smtp_host, settings.smtp_port)
+        http_port = await self._reserve("MULTIMAIL_HTTP_PORT", settings.http_host, settings.http_port)
         uri = await self._stack.enter_async_context(engine_of(settings))
         database = connect(uri, settings.database, driver=settings.mongo_driver)
         later(database.close)
@@ -58,6 +60,7 @@ class Supervisor(Startable[Supervised]):
             MULTIMAIL_WORKERS=str(settings.workers),
             MULTIMAIL_PORT=str(grpc_port),
             MULTIMAIL_SMTP_PORT=str(smtp_port),
+            MULTIMAIL_HTTP_PORT=str(http_port),
         )
         places = [Place(number, environment) for number in range(1, settings.workers + 1)]
         later(_stopped, places)
@@ -66,7 +69,7 @@ class Supervisor(Startable[Supervised]):
             raise SystemExit("multimail-server: a worker did not start; what it said stands above.")
         self._restart_on_hangup(places)
         keys = KeyStore(database, new_id=new_id, randomness=os.urandom, clock=time.monotonic)
-        return Supervised(grpc_port, smtp_port, keys)
+        return Supervised(grpc_port, smtp_port, http_port, keys)
 
     async def _reserve(self, setting: str, host: str, port: int) -> int:
         """Takes a port for the workers, or ends with a message that says who may have it."""

@@ -39,7 +39,7 @@ async def test_health_follows_the_engine(engine_uri: str, tmp_path: Path) -> Non
     port, engine_port = free_port(), free_port()
     settings = Settings(
         mongodb_uri=f"mongodb://127.0.0.1:{engine_port}/?directConnection=true", data=tmp_path, port=port, smtp_port=0,
-        database="health", hostname="here.test",
+        http_port=0, database="health", hostname="here.test",
     )  # fmt: skip
     service = Service(settings)
     starting = asyncio.create_task(service.__aenter__())

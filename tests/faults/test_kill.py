@@ -42,6 +42,7 @@ class Server:
             "MULTIMAIL_DATA": str(folder / "data"),
             "MULTIMAIL_PORT": str(self.port),
             "MULTIMAIL_SMTP_PORT": str(self.smtp_port),
+            "MULTIMAIL_HTTP_PORT": "0",
             "MULTIMAIL_ENGINE": binaries()["py"],
             "MULTIMAIL_LOG_LEVEL": "WARNING",
             **environment,

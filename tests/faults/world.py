@@ -139,7 +139,7 @@ class World:
         for number in range(count):
             given: dict[str, Any] = {
                 "mongodb_uri": self.uri, "database": self.name, "data": str(self.folder), "port": 0, "smtp_port": 0,
-                "hostname": "here.test", "smtp_url": self.peer.url, "pair_sends_per_hour": 1000,
+                "http_port": 0, "hostname": "here.test", "smtp_url": self.peer.url, "pair_sends_per_hour": 1000,
                 "thread_sends_per_hour": 1000, **settings,
             }  # fmt: skip
             spec = {

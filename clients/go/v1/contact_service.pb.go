@@ -2659,12 +2659,12 @@ const file_multimail_v1_contact_service_proto_rawDesc = "" +
 	"\acontact\"\x81\x01\n" +
 	"\x18ListInteractionsResponse\x12=\n" +
 	"\finteractions\x18\x01 \x03(\v2\x19.multimail.v1.InteractionR\finteractions\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken2\xa4\x0f\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken2\xcb\x0f\n" +
 	"\x0eContactService\x12\x81\x01\n" +
 	"\rCreateContact\x12\".multimail.v1.CreateContactRequest\x1a#.multimail.v1.CreateContactResponse\"'\x82\xd3\xe4\x93\x02!:\x01*Z\x0e:\x01*\"\t/contacts\"\f/v1/contacts\x12x\n" +
 	"\rUpsertContact\x12\".multimail.v1.UpsertContactRequest\x1a#.multimail.v1.UpsertContactResponse\"\x1e\x82\xd3\xe4\x93\x02\x18:\x01*\"\x13/v1/contacts:upsert\x12\x8f\x01\n" +
-	"\x13BatchUpsertContacts\x12(.multimail.v1.BatchUpsertContactsRequest\x1a).multimail.v1.BatchUpsertContactsResponse\"#\x82\xd3\xe4\x93\x02\x1d:\x01*\"\x18/v1/contacts:batchUpsert\x12_\n" +
-	"\x0eImportContacts\x12#.multimail.v1.ImportContactsRequest\x1a$.multimail.v1.ImportContactsResponse(\x010\x01\x12\x80\x01\n" +
+	"\x13BatchUpsertContacts\x12(.multimail.v1.BatchUpsertContactsRequest\x1a).multimail.v1.BatchUpsertContactsResponse\"#\x82\xd3\xe4\x93\x02\x1d:\x01*\"\x18/v1/contacts:batchUpsert\x12\x85\x01\n" +
+	"\x0eImportContacts\x12#.multimail.v1.ImportContactsRequest\x1a$.multimail.v1.ImportContactsResponse\"$\x82\xd3\xe4\x93\x02\x1e:\acontact\"\x13/v1/contacts:import(\x010\x01\x12\x80\x01\n" +
 	"\n" +
 	"GetContact\x12\x1f.multimail.v1.GetContactRequest\x1a\x15.multimail.v1.Contact\":\x82\xd3\xe4\x93\x024Z\x1f\x12\x1d/v1/contacts/by-email/{email}\x12\x11/v1/contacts/{id}\x12\x83\x01\n" +
 	"\x10BatchGetContacts\x12%.multimail.v1.BatchGetContactsRequest\x1a&.multimail.v1.BatchGetContactsResponse\" \x82\xd3\xe4\x93\x02\x1a:\x01*\"\x15/v1/contacts:batchGet\x12\xa5\x01\n" +

@@ -741,7 +741,9 @@ type SendEmailRequest struct {
 	// What must be true for the mail to be accepted, checked and reserved in one atomic step. Needs exactly one To.
 	Guard *SendGuard `protobuf:"bytes,15,opt,name=guard,proto3" json:"guard,omitempty"`
 	// Add a List-Unsubscribe header; mail that arrives at its address suppresses the recipient. The mailbox's domain
-	// must deliver `box+anything@domain` to us, and its part before the @ be at most 21 bytes long.
+	// must deliver `box+anything@domain` to us, and its part before the @ be at most 21 bytes long. Where
+	// MULTIMAIL_PUBLIC_URL is set the header also holds a link, for one click (RFC 8058); the relay must sign both
+	// List-Unsubscribe and List-Unsubscribe-Post with DKIM.
 	ListUnsubscribe bool `protobuf:"varint,16,opt,name=list_unsubscribe,json=listUnsubscribe,proto3" json:"list_unsubscribe,omitempty"`
 	// Only say what would happen: the answer, or the refusal, is the same, and nothing is sent, reserved or recorded.
 	ValidateOnly  bool `protobuf:"varint,17,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`

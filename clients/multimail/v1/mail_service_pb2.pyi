@@ -378,7 +378,9 @@ class SendEmailRequest(_message.Message):
     """
     list_unsubscribe: _builtins.bool
     """Add a List-Unsubscribe header; mail that arrives at its address suppresses the recipient. The mailbox's domain
-    must deliver `box+anything@domain` to us, and its part before the @ be at most 21 bytes long.
+    must deliver `box+anything@domain` to us, and its part before the @ be at most 21 bytes long. Where
+    MULTIMAIL_PUBLIC_URL is set the header also holds a link, for one click (RFC 8058); the relay must sign both
+    List-Unsubscribe and List-Unsubscribe-Post with DKIM.
     """
     validate_only: _builtins.bool
     """Only say what would happen: the answer, or the refusal, is the same, and nothing is sent, reserved or recorded."""

@@ -182,9 +182,7 @@ def _apply(draft: Draft, arrival: Arrival) -> None:
     if ours is None:
         return
     if tag is not None and tag.kind == "unsubscribe":
-        if tag.index < len(ours["recipients"]) and ours["list_unsubscribe"]:
-            reporting.see_recipients(draft, ours)
-            reporting.suppress_recipient(draft, ours, tag.index, "unsubscribed")
+        reporting.unsubscribe(draft, ours, tag.index)
         return
     for report in arrival.mail.reports:
         index = _reported(ours, report.addresses, tag)

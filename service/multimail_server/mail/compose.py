@@ -42,6 +42,7 @@ class Outgoing:
         html: The HTML part; empty for none.
         files: The files.
         unsubscribe: The address of List-Unsubscribe; empty for no such header.
+        unsubscribe_link: The link to unsubscribe in one click (RFC 8058); empty for none.
     """
 
     from_address: str
@@ -58,6 +59,7 @@ class Outgoing:
     html: str = ""
     files: tuple[File, ...] = ()
     unsubscribe: str = ""
+    unsubscribe_link: str = ""
 
 
 def message_id_for(email_id: str, domain: str) -> str:
@@ -119,7 +121,11 @@ def _by_hand(outgoing: Outgoing) -> list[bytes]:
     if outgoing.reply_to:
         headers.append(b"Reply-To: " + _listed(outgoing.reply_to))
     if outgoing.unsubscribe:
-        headers.append(b"List-Unsubscribe: <mailto:" + sendable(outgoing.unsubscribe).encode() + b">")
+        ways = [b"<mailto:" + sendable(outgoing.unsubscribe).encode() + b">"]
+        if outgoing.unsubscribe_link:
+            ways.insert(0, b"<" + outgoing.unsubscribe_link.encode() + b">")
+            headers.append(b"List-Unsubscribe-Post: List-Unsubscribe=One-Click")
+        headers.append(b"List-Unsubscribe: " + b",\r\n ".join(ways))
     if outgoing.in_reply_to.isascii() and outgoing.in_reply_to:
         headers.append(b"In-Reply-To: " + outgoing.in_reply_to.encode())
     references = [each.encode() for each in outgoing.references if each.isascii()]

@@ -294,13 +294,16 @@ def _body(content: Content) -> Document:
     }
 
 
-def outgoing(email: Mapping[str, Any], *, files: Sequence[File] = (), unsubscribe: str = "") -> Outgoing:
+def outgoing(
+    email: Mapping[str, Any], *, files: Sequence[File] = (), unsubscribe: str = "", unsubscribe_link: str = ""
+) -> Outgoing:
     """What goes over the wire for an outbound mail; the same every time it is tried.
 
     Args:
         email: The mail with its body.
         files: Its files.
         unsubscribe: Where this recipient's unsubscribing goes; empty when it is not offered.
+        unsubscribe_link: The link for it; empty for none.
     """
     headers = email["headers"]
     return Outgoing(
@@ -314,6 +317,7 @@ def outgoing(email: Mapping[str, Any], *, files: Sequence[File] = (), unsubscrib
         html=email["body"]["html"],
         files=tuple(files),
         unsubscribe=unsubscribe,
+        unsubscribe_link=unsubscribe_link,
         message_id=headers["message_id"],
         date=email["date"] or email["at"],
         in_reply_to=headers["in_reply_to"],

@@ -1,4 +1,4 @@
-"""Mail that comes by SMTP: whose it is, and how it is kept."""
+"""What comes from outside without a key: mail by SMTP, and links by which people unsubscribe."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Inbound:
-    """What the SMTP listener asks for."""
+    """What the SMTP listener asks for, and the page for unsubscribing."""
 
     def __init__(self, mailboxes: MailboxStore, mail: MailStore, tags: Tags) -> None:
         self._mailboxes = mailboxes
@@ -37,6 +37,15 @@ class Inbound:
         request = Request(owner["account"], "smtp", SERVICE)
         need = Need("mailboxes", "_id", (owner["mailbox"],))
         await self._mail.take_in(request, need, raw, envelope_from, self._tags.read(address))
+
+    def is_ours(self, token: str) -> bool:
+        """Whether a link ends as those do that we sealed for our mail."""
+        return self._tags.read_token(token) is not None
+
+    async def unsubscribe(self, token: str) -> bool:
+        """Suppresses whom the link was made for; False when it is not one of ours."""
+        found = self._tags.read_token(token)
+        return found is not None and await self._mail.unsubscribe(*found)
 
     async def _owner(self, address: str) -> Document | None:
         tag = self._tags.read(address)

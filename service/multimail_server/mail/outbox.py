@@ -56,6 +56,7 @@ class Outbox:
         suppressions: Who must not be written to.
         bounds: How long a thread counts as open, for whom a mail was stopped.
         tags: Makes the addresses by which reports and unsubscribing find their mail.
+        unsubscribe_links: What links for unsubscribing begin with; empty for none.
         verp: Whether reports about delivery go to such an address, instead of the mailbox.
         process_id: This process, as leases name it.
         new_id: Makes an id with the given prefix.
@@ -72,6 +73,7 @@ class Outbox:
         suppressions: SuppressionStore,
         bounds: Bounds,
         tags: Tags,
+        unsubscribe_links: str,
         verp: bool,
         process_id: str,
         new_id: Callable[[str], str],
@@ -84,6 +86,7 @@ class Outbox:
         self._suppressions = suppressions
         self._bounds = bounds
         self._tags = tags
+        self._links = unsubscribe_links
         self._verp = verp
         self._process_id = process_id
         self._new_id = new_id
@@ -256,7 +259,10 @@ class Outbox:
         if None in files:
             return Outcome("failed", "a file of the mail is not there any more")
         unsubscribe = self._tags.unsubscribe(mailbox, email["_id"], index) if email["list_unsubscribe"] else ""
-        outgoing = email_rules.outgoing(email, files=[file for file in files if file], unsubscribe=unsubscribe)
+        link = self._links + self._tags.token(email["_id"], index) if self._links and unsubscribe else ""
+        outgoing = email_rules.outgoing(
+            email, files=[file for file in files if file], unsubscribe=unsubscribe, unsubscribe_link=link
+        )
         try:
             message = await asyncio.to_thread(compose, outgoing) if files else compose(outgoing)
         except DomainError as error:  # it was composed once before it was accepted, so this never happens unless we err

@@ -69,6 +69,15 @@ def suppress_recipient(draft: Draft, email: Document, index: int, reason: str) -
     suppress(draft, person["address"] if known else "", person["key"], reason, email["_id"])
 
 
+def unsubscribe(draft: Draft, email: Document, index: int) -> bool:
+    """Suppresses a recipient who asks for it; False when the mail did not offer it to them."""
+    if index >= len(email["recipients"]) or not email["list_unsubscribe"]:
+        return False
+    see_recipients(draft, email)
+    suppress_recipient(draft, email, index, "unsubscribed")
+    return True
+
+
 def reported(draft: Draft, need: Need, address: str, event: Event, at: datetime | None) -> tuple[Document, bool]:
     """Applies a report that came by itself; returns the mail, and whether it had been reported before.
 

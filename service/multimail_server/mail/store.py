@@ -17,6 +17,7 @@ from multimail_server.mail.guard import Guard, dedupe_mark
 from multimail_server.mail.mime import parse_mail
 from multimail_server.mail.removal import removal, removal_id
 from multimail_server.storage.documents import Need
+from multimail_server.storage.operation import Operation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -278,6 +279,22 @@ class MailStore:
 
     async def _on(self, request: Request, email_id: str, rule: Callable[[Draft], Document]) -> Document:
         return await self._committer.run(request.operation([waiting.need(email_id)], rule, _email_again))
+
+    async def unsubscribe(self, email_id: str, index: int) -> bool:
+        """Suppresses a recipient of a mail as they ask; False when no such mail offered it to them.
+
+        They have a sealed link and no key, so the account is the mail's.
+        """
+        found = await self._database.find("emails", {"_id": email_id}, projection={"account": 1})
+        if not found:
+            return False
+
+        def rule(draft: Draft) -> bool:
+            email = draft.get("emails", email_id)
+            return email is not None and reporting.unsubscribe(draft, email, index)
+
+        operation = Operation(found[0]["account"], "unsubscribe", (waiting.need(email_id),), rule)
+        return await self._committer.run(operation)
 
     async def reported(
         self, request: Request, need: Need, address: str, event: Event, at: datetime | None

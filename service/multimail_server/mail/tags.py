@@ -1,4 +1,4 @@
-"""Addresses that tell which mail they belong to: the envelope sender of a mail, and where its unsubscribing goes."""
+"""Addresses and links that tell which mail they belong to: its envelope sender, and where its unsubscribing goes."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ _MAC_BYTES = 8
 _FORM = re.compile(
     r"(?P<box>.+)\+(?P<kind>[bu])(?P<ulid>[0-9a-hjkmnp-tv-z]{26})(?P<index>[0-9]{2})(?P<mac>[a-z2-7]{13})"
 )
+_TOKEN = re.compile(r"(?P<ulid>[0-9a-hjkmnp-tv-z]{26})(?P<index>[0-9]{2})(?P<mac>[a-z2-7]{13})")
 # What a tag adds; names as long as can be are left room, so it has no separators.
 _TAG_BYTES = 2 + 26 + 2 + 13
 _KINDS: dict[str, Literal["bounce", "unsubscribe"]] = {"b": "bounce", "u": "unsubscribe"}
@@ -74,6 +75,19 @@ class Tags:
         if not hmac.compare_digest(found["mac"], self._seal(kind, ulid, index)):
             return None
         return Tag(_KINDS[kind], f"email_{ulid}", index, f"{local[: len(found['box'])]}@{domain}")
+
+    def token(self, email: str, index: int) -> str:
+        """What a link ends with by which this recipient of the mail unsubscribes."""
+        ulid = email.removeprefix("email_")
+        return f"{ulid.lower()}{index:02}{self._seal('u', ulid, index)}"
+
+    def read_token(self, token: str) -> tuple[str, int] | None:
+        """The mail and the number of the recipient whose link ends so; None when it is not one of ours."""
+        found = _TOKEN.fullmatch(token)
+        if found is None:
+            return None
+        ulid, index = found["ulid"].upper(), int(found["index"])
+        return (f"email_{ulid}", index) if hmac.compare_digest(found["mac"], self._seal("u", ulid, index)) else None
 
     def _tagged(self, kind: str, mailbox: str, email: str, index: int) -> str:
         local, _, domain = mailbox.rpartition("@")

@@ -71,14 +71,8 @@ _RESOURCES = {
 }
 
 
-def trailing_metadata(error: DomainError, request_id: str, left_s: float) -> tuple[tuple[str, str | bytes], ...]:
-    """The trailing metadata of a refused call: its google.rpc.Status, the request id, and word for grpc's own retries.
-
-    Args:
-        error: Why it is refused.
-        request_id: Under which the log knows the call.
-        left_s: Seconds until its deadline.
-    """
+def status_of(error: DomainError) -> status_pb2.Status:
+    """The google.rpc.Status of a refusal, with all its details."""
     details: list[Message] = [
         error_details_pb2.ErrorInfo(reason=error.reason.value, domain=DOMAIN, metadata=error.metadata)
     ]
@@ -99,11 +93,21 @@ def trailing_metadata(error: DomainError, request_id: str, left_s: float) -> tup
                 resource_type=kind, resource_name=error.metadata.get(held_in, ""), description=error.message
             )
         )
-    status = status_pb2.Status(
+    return status_pb2.Status(
         code=CODES[error.reason].value[0], message=error.message, details=[_packed(each) for each in details]
     )
+
+
+def trailing_metadata(error: DomainError, request_id: str, left_s: float) -> tuple[tuple[str, str | bytes], ...]:
+    """The trailing metadata of a refused call: its google.rpc.Status, the request id, and word for grpc's own retries.
+
+    Args:
+        error: Why it is refused.
+        request_id: Under which the log knows the call.
+        left_s: Seconds until its deadline.
+    """
     return (
-        ("grpc-status-details-bin", status.SerializeToString()),
+        ("grpc-status-details-bin", status_of(error).SerializeToString()),
         ("x-request-id", request_id),
         *_pushback(error, left_s),
     )

@@ -462,7 +462,9 @@ export declare type SendEmailRequest = Message<"multimail.v1.SendEmailRequest"> 
 
   /**
    * Add a List-Unsubscribe header; mail that arrives at its address suppresses the recipient. The mailbox's domain
-   * must deliver `box+anything@domain` to us, and its part before the @ be at most 21 bytes long.
+   * must deliver `box+anything@domain` to us, and its part before the @ be at most 21 bytes long. Where
+   * MULTIMAIL_PUBLIC_URL is set the header also holds a link, for one click (RFC 8058); the relay must sign both
+   * List-Unsubscribe and List-Unsubscribe-Post with DKIM.
    *
    * @generated from field: bool list_unsubscribe = 16;
    */

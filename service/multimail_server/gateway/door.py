@@ -1,0 +1,153 @@
+"""Listens for HTTP on this process's own event loop: opens, lets a worker leave without cutting anybody, closes."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import h11
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from multimail_server.errors import DomainError, Reason
+from multimail_server.gateway.failures import refusal
+from multimail_server.gateway.shown import json_bytes
+from multimail_server.ports import bound
+
+if TYPE_CHECKING:
+    import socket
+
+    from starlette.types import ASGIApp
+
+    from multimail_server.settings import Settings
+
+_MAX_HEAD_BYTES = 64 << 10
+_MAX_CONNECTIONS = 4096
+# Longer than the 60 seconds after which common load balancers drop an idle connection: so they drop it, not we.
+_KEEP_ALIVE_S = 75
+_FINISHES_WITHIN_S = 2
+# Whoever begins a request has so long for its head.
+_HEAD_WITHIN_S = 15.0
+
+
+class _Connection(H11Protocol):
+    """A connection; who leaves it open without asking anything is cut."""
+
+    _too_late: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begins."""
+        super().connection_made(transport)
+        self._too_late = self.loop.call_later(_HEAD_WITHIN_S, transport.close)
+
+    def data_received(self, data: bytes) -> None:
+        """Takes what was sent."""
+        super().data_received(data)
+        awaits_head = self.conn.their_state is h11.IDLE
+        if awaits_head and self.conn.trailing_data[0] and self._too_late is None:
+            self._too_late = self.loop.call_later(_HEAD_WITHIN_S, self.transport.close)
+        elif not awaits_head:
+            self._in_time()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Ends."""
+        self._in_time()
+        super().connection_lost(exc)
+
+    def send_400_response(self, msg: str) -> None:
+        """Answers what is no HTTP."""
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            refused = DomainError(Reason.MALFORMED_REQUEST, f"{msg} Its head may hold {_MAX_HEAD_BYTES >> 10} KiB.")
+            failure = refusal(refused, headers={"connection": "close", "content-type": "application/json"})
+            events: list[Any] = [
+                h11.Response(status_code=failure.status, headers=list(failure.headers.items())),
+                h11.Data(data=json_bytes(failure.body)),
+                h11.EndOfMessage(),
+            ]
+            self.transport.write(b"".join(self.conn.send(each) or b"" for each in events))
+        self.transport.close()
+
+    def _in_time(self) -> None:
+        if self._too_late is not None:
+            self._too_late.cancel()
+            self._too_late = None
+
+
+class Door:
+    """The HTTP port. Reserved early, so that a taken one ends the start before anything else was done.
+
+    Args:
+        settings: Where it listens, with which certificate, and whether other workers share the port.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._socket: socket.socket | None = None
+        self._server: uvicorn.Server | None = None
+        self._ticking: asyncio.Task[None] | None = None
+        self.leaving = False
+
+    @property
+    def port(self) -> int:
+        """The port; known once it is reserved."""
+        number: int = self._reserved.getsockname()[1]
+        return number
+
+    @property
+    def _reserved(self) -> socket.socket:
+        if self._socket is None:
+            raise RuntimeError("the port is not reserved yet")
+        return self._socket
+
+    def reserve(self) -> None:
+        """Takes the port, or ends with a message that says who may have it; nobody is answered yet."""
+        host, port = self._settings.http_host, self._settings.http_port
+        try:
+            self._socket = bound(host, port, shared=self._settings.workers > 1)
+        except OSError as error:
+            raise SystemExit(
+                f"multimail-server: the port {host}:{port} cannot be had ({error.strerror}), perhaps another service "
+                "runs. Stop it first, or choose another port with MULTIMAIL_HTTP_PORT."
+            ) from None
+
+    async def open(self, app: ASGIApp) -> None:
+        """Answers requests from now on."""
+        settings = self._settings
+        config = uvicorn.Config(
+            app,
+            http=_Connection,  # by h11, the parser that bounds what a head may hold
+            ws="none",
+            lifespan="on",
+            log_config=None,
+            access_log=False,  # each call has its line already, without addresses
+            proxy_headers=False,
+            server_header=False,
+            limit_concurrency=_MAX_CONNECTIONS,
+            timeout_keep_alive=_KEEP_ALIVE_S,
+            timeout_graceful_shutdown=_FINISHES_WITHIN_S,
+            h11_max_incomplete_event_size=_MAX_HEAD_BYTES,
+            ssl_certfile=settings.tls_cert,
+            ssl_keyfile=settings.tls_key,
+        )
+        config.load()
+        # Its `serve` would take the signals over; these are its parts without that.
+        server = uvicorn.Server(config)
+        server.lifespan = config.lifespan_class(config)
+        await server.startup(sockets=[self._reserved])
+        self._server, self._ticking = server, asyncio.create_task(server.main_loop(), name="http")
+
+    def leave(self) -> None:
+        """Accepts no new connection; those there are end with their next answer."""
+        self.leaving = True
+        for each in self._server.servers if self._server else ():
+            each.close()
+
+    async def close(self) -> None:
+        """Closes: requests under way have two seconds to end."""
+        self.leave()
+        if self._server is not None and self._ticking is not None:
+            self._server.should_exit = True
+            await self._ticking
+            await self._server.shutdown()
+        if self._socket is not None:
+            self._socket.close()

@@ -1,0 +1,72 @@
+"""The HTTP port with all its parts, and the channel by which they reach the service."""
+
+from __future__ import annotations
+
+import tempfile
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import grpc
+
+from multimail_server.gateway.door import Door
+from multimail_server.gateway.edge import Edge, with_cors
+from multimail_server.gateway.parts import app_of, parts_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from starlette.types import ASGIApp
+
+    from multimail_server.gateway.unsubscribing import Links
+    from multimail_server.settings import Settings
+
+_MAX_MESSAGE_BYTES = 16 << 20
+_CHANNEL_OPTIONS = [
+    ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", _MAX_MESSAGE_BYTES),
+    ("grpc.enable_retries", 0),  # the caller decides whether to try again
+]
+# What a socket's path may hold is 104 bytes on some systems.
+_LONGEST_FOLDER = 60
+
+
+@contextmanager
+def private_target() -> Iterator[str]:
+    """Where a gRPC server can listen for this process alone: a socket in a folder that only its user can enter."""
+    where = tempfile.gettempdir()
+    if len(where) > _LONGEST_FOLDER:
+        where = "/tmp"  # noqa: S108  the folder made in it is ours alone
+    with tempfile.TemporaryDirectory(prefix="multimail-", dir=where) as folder:
+        yield f"unix:{folder}/grpc"
+
+
+class Gateway:
+    """Serves HTTP by calling gRPC, as any client does.
+
+    Args:
+        settings: How the service runs.
+        target: Where its gRPC is reached inside this machine.
+        links: What links for unsubscribing lead to.
+        new_id: Makes an id with the given prefix.
+    """
+
+    def __init__(self, settings: Settings, target: str, links: Links, new_id: Callable[[str], str]) -> None:
+        self._settings = settings
+        self._links = links
+        self._new_id = new_id
+        self._target = target
+        self._channel: grpc.aio.Channel | None = None
+        self.door = Door(settings)
+
+    async def open(self) -> None:
+        """Answers requests from now on; the port must be reserved, and gRPC be served."""
+        self._channel = grpc.aio.insecure_channel(self._target, options=_CHANNEL_OPTIONS)
+        app: ASGIApp = app_of(parts_of(self._settings, self._target, self._channel, self._links))
+        app = Edge(app, self._new_id, lambda: self.door.leaving)
+        await self.door.open(with_cors(app, self._settings.allowed_origins))
+
+    async def close(self) -> None:
+        """Closes: requests under way have two seconds to end."""
+        await self.door.close()
+        if self._channel is not None:
+            await self._channel.close()

@@ -1,0 +1,74 @@
+"""What the HTTP port serves: a list of parts, each its routes and what must run while they are served."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from starlette.routing import Mount, Router
+
+from multimail.v1 import contact_service_pb2, mail_service_pb2
+from multimail_server.gateway import health, unsubscribing
+from multimail_server.gateway.transcoder import Transcoder
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+    from contextlib import AbstractAsyncContextManager
+
+    import grpc
+    from starlette.routing import BaseRoute
+    from starlette.types import ASGIApp
+
+    from multimail_server.gateway.unsubscribing import Links
+    from multimail_server.settings import Settings
+
+
+SERVICES = (
+    contact_service_pb2.DESCRIPTOR.services_by_name["ContactService"],
+    mail_service_pb2.DESCRIPTOR.services_by_name["MailService"],
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Something that the HTTP port serves.
+
+    Attributes:
+        routes: Its routes; the first of all parts that fits a request has it.
+        running: What must run meanwhile, entered before the port answers and left after the last request.
+    """
+
+    routes: Sequence[BaseRoute]
+    running: Sequence[AbstractAsyncContextManager[object]] = field(default=())
+
+
+def parts_of(settings: Settings, target: str, channel: grpc.aio.Channel, links: Links) -> list[Part]:
+    """Every part, in the order in which they are asked.
+
+    Args:
+        settings: How the service runs.
+        target: Where its gRPC is reached inside this machine, for parts with a client of their own.
+        channel: A channel to it.
+        links: What links for unsubscribing lead to.
+    """
+    del settings, target
+    return [
+        Part(health.routes(channel)),
+        Part(unsubscribing.routes(links)),
+        Part([Mount("", Transcoder(channel, SERVICES))]),
+    ]
+
+
+def app_of(parts: Sequence[Part]) -> ASGIApp:
+    """The application of these parts."""
+
+    @asynccontextmanager
+    async def lifespan(_: object) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            for part in parts:
+                for each in part.running:
+                    await stack.enter_async_context(each)
+            yield
+
+    return Router([route for part in parts for route in part.routes], redirect_slashes=False, lifespan=lifespan)
