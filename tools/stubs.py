@@ -89,7 +89,9 @@ def main() -> None:
             fresh = Path(folder) / "stubs"
             try:
                 make(fresh)
-            except (StubsError, FileNotFoundError) as error:
+            except FileNotFoundError as error:
+                sys.exit(f"{place.relative_to(ROOT)} is left as it is: {error.filename} is not on the PATH; install it")
+            except StubsError as error:
                 sys.exit(f"{place.relative_to(ROOT)} is left as it is: {error}")
             shutil.rmtree(place, ignore_errors=True)
             shutil.copytree(fresh, place)

@@ -45,8 +45,8 @@ def had(get: Callable[[], T]) -> T:
     try:
         return get()
     except stubs.StubsError as error:
-        if AWAY.search(str(error)):
-            pytest.skip(f"the packages cannot be fetched here: {str(error)[-200:]}")
+        if (why := AWAY.search(str(error))) is not None:
+            pytest.skip(f"its packages cannot be fetched here: {why[0]}")
         raise
 
 

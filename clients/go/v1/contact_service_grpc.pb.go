@@ -43,7 +43,8 @@ const (
 //
 // Every call needs an API key in the `authorization` metadata (`Bearer mm_live_…`). Errors carry one
 // `google.rpc.ErrorInfo` whose reason is a value of ErrorReason; bad fields are listed in a `google.rpc.BadRequest`
-// with their paths. What belongs to another account answers NOT_FOUND, as if it did not exist.
+// with their paths, a `google.rpc.RetryInfo` says when to come back, and a `google.rpc.ResourceInfo` what is not there
+// or there already. What belongs to another account answers NOT_FOUND, as if it did not exist.
 type ContactServiceClient interface {
 	// Makes a contact, or with `upsert` merges into the one that has the address.
 	// Without `upsert` a known address is ALREADY_EXISTS, reason CONTACT_EXISTS, with the contact's id. Scope: write.
@@ -269,7 +270,8 @@ func (c *contactServiceClient) ListInteractions(ctx context.Context, in *ListInt
 //
 // Every call needs an API key in the `authorization` metadata (`Bearer mm_live_…`). Errors carry one
 // `google.rpc.ErrorInfo` whose reason is a value of ErrorReason; bad fields are listed in a `google.rpc.BadRequest`
-// with their paths. What belongs to another account answers NOT_FOUND, as if it did not exist.
+// with their paths, a `google.rpc.RetryInfo` says when to come back, and a `google.rpc.ResourceInfo` what is not there
+// or there already. What belongs to another account answers NOT_FOUND, as if it did not exist.
 type ContactServiceServer interface {
 	// Makes a contact, or with `upsert` merges into the one that has the address.
 	// Without `upsert` a known address is ALREADY_EXISTS, reason CONTACT_EXISTS, with the contact's id. Scope: write.

@@ -231,7 +231,8 @@ export const ListInteractionsResponseSchema = /*@__PURE__*/
  *
  * Every call needs an API key in the `authorization` metadata (`Bearer mm_live_…`). Errors carry one
  * `google.rpc.ErrorInfo` whose reason is a value of ErrorReason; bad fields are listed in a `google.rpc.BadRequest`
- * with their paths. What belongs to another account answers NOT_FOUND, as if it did not exist.
+ * with their paths, a `google.rpc.RetryInfo` says when to come back, and a `google.rpc.ResourceInfo` what is not there
+ * or there already. What belongs to another account answers NOT_FOUND, as if it did not exist.
  *
  * @generated from service multimail.v1.ContactService
  */
