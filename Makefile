@@ -75,6 +75,9 @@ sync: .venv/.dev ## make the synchronous client from the asyncio one
 protos: .venv/.dev ## make the stubs from the protos
 	@$(BIN)/python tools/protos.py generate $(STUBS)
 
+stubs: .venv/.dev ## make the stubs in other languages from the protos; needs npm and Go
+	@$(BIN)/python -m tools.stubs
+
 contract: .venv/.dev ## the protos: lint, format, nothing broken since HEAD, stubs as generated
 	@$(BIN)/python tools/protos.py check
 
@@ -87,4 +90,4 @@ engine: ## build the faster embedded engine into .engine, with cargo
 clean: ## remove what was made here; data stay
 	rm -rf .venv build .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info service/*.egg-info
 
-.PHONY: help run demo test faults check lint format type imports twins sync protos contract bench engine clean
+.PHONY: help run demo test faults check lint format type imports twins sync protos stubs contract bench engine clean

@@ -8,6 +8,7 @@ Example:
 """
 
 from multimail import words
+from multimail._channel import channel_options
 from multimail.aio import AsyncClient
 from multimail.bulk import AsyncImport, ContactRow, Import, RowOutcome
 from multimail.client import Client
@@ -97,5 +98,6 @@ __all__ = [
     "UnimplementedError",
     "Violation",
     "Watch",
+    "channel_options",
     "words",
 ]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import grpc
 
+from multimail._channel import OWN_OPTIONS, POLICY
 from multimail.errors import CancelledError, InvalidArgumentError, MultimailError, UnauthenticatedError, error_from
 
 if TYPE_CHECKING:
@@ -21,22 +22,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 DEFAULT_TARGET = "127.0.0.1:50051"
-DEFAULT_TIMEOUT_S = 30.0
-MAX_ATTEMPTS = 4
-_FIRST_PAUSE_S = 0.1
-_LONGEST_PAUSE_S = 2.0
+DEFAULT_TIMEOUT_S = POLICY.timeout_s
 # What the service sends at once with every stream it accepts, long before there may be anything to tell.
 _ACCEPTED = "x-request-id"
-_OPTIONS = [
-    ("grpc.max_receive_message_length", 32 << 20),
-    ("grpc.max_send_message_length", 16 << 20),
-    ("grpc.keepalive_time_ms", 30_000),
-    ("grpc.keepalive_timeout_ms", 10_000),
-    ("grpc.http2.ping_timeout_ms", 10_000),  # grpc waits for the longer of the two
-    ("grpc.http2.max_pings_without_data", 0),  # else a quiet watch stops looking
-    ("grpc.max_reconnect_backoff_ms", 5_000),  # else a service that was away for long is looked for every two minutes
-    ("grpc.enable_retries", 0),  # tried again here, where the whole call's deadline is known
-]
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,14 +102,14 @@ class Endpoint:
     def channel(self) -> grpc.Channel:
         """A synchronous channel; it connects with its first call."""
         if self.tls:
-            return grpc.secure_channel(self.target, grpc.ssl_channel_credentials(self.ca), options=_OPTIONS)
-        return grpc.insecure_channel(self.target, options=_OPTIONS)
+            return grpc.secure_channel(self.target, grpc.ssl_channel_credentials(self.ca), options=OWN_OPTIONS)
+        return grpc.insecure_channel(self.target, options=OWN_OPTIONS)
 
     def aio_channel(self) -> grpc.aio.Channel:
         """The same for asyncio."""
         if self.tls:
-            return grpc.aio.secure_channel(self.target, grpc.ssl_channel_credentials(self.ca), options=_OPTIONS)
-        return grpc.aio.insecure_channel(self.target, options=_OPTIONS)
+            return grpc.aio.secure_channel(self.target, grpc.ssl_channel_credentials(self.ca), options=OWN_OPTIONS)
+        return grpc.aio.insecure_channel(self.target, options=OWN_OPTIONS)
 
 
 def endpoint(
@@ -193,12 +181,11 @@ class Attempts:
         """
         failure = _failure(error, self._where, self._request_id)
         code = error.code()
-        again = code is grpc.StatusCode.UNAVAILABLE or (
-            code is grpc.StatusCode.RESOURCE_EXHAUSTED and failure.retry_after is not None
+        again = code.name in POLICY.codes and (
+            code is not grpc.StatusCode.RESOURCE_EXHAUSTED or failure.retry_after is not None
         )
-        longest = min(_FIRST_PAUSE_S * 2 ** (self._number * 2), _LONGEST_PAUSE_S)
-        pause = failure.retry_after or random.uniform(_FIRST_PAUSE_S, longest)  # noqa: S311  spreads load, no secret
-        if not again or self._number >= MAX_ATTEMPTS or pause >= self.left:
+        pause = failure.retry_after or _pause(self._number, POLICY.multiplier)
+        if not again or self._number >= POLICY.max_attempts or pause >= self.left:
             raise failure from None
         self._number += 1
         return pause
@@ -239,8 +226,7 @@ class Reconnects:
         if self._since is None:
             self._since, self._number = now, 0
         self._number += 1
-        longest = min(_FIRST_PAUSE_S * 2 ** min(self._number, 10), _LONGEST_PAUSE_S)
-        pause = random.uniform(_FIRST_PAUSE_S, longest)  # noqa: S311  spreads load, no secret
+        pause = _pause(min(self._number, 10), 2)
         if error is None:
             return pause
         failure = _failure(error, self._where)
@@ -252,6 +238,12 @@ class Reconnects:
         if now + pause - self._since > self._patience:
             raise failure from None
         return pause
+
+
+def _pause(number: int, multiplier: float) -> float:
+    """Seconds before the next try, somewhere up to a bound that grows with each."""
+    longest = min(POLICY.first_pause_s * multiplier**number, POLICY.longest_pause_s)
+    return random.uniform(POLICY.first_pause_s, longest)  # noqa: S311  spreads load, no secret
 
 
 def _failure(error: Any, where: Endpoint, request_id: str = "") -> MultimailError:

@@ -54,6 +54,8 @@ class MultimailError(Exception):
         request_id: What makes the failed call repeatable, also where the client minted it: the same call with
             `request_id=error.request_id` happens once, however often it is made. Empty for reads.
         log_id: Under which the service's log knows the call; empty when the service did not answer.
+        resource_type: What is not there or there already, `multimail.v1.Contact`; empty when it is not about that.
+        resource_name: The id of what is there already, where the service tells it.
     """
 
     def __init__(
@@ -67,6 +69,8 @@ class MultimailError(Exception):
         retry_after: float | None = None,
         request_id: str = "",
         log_id: str = "",
+        resource_type: str = "",
+        resource_name: str = "",
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -77,6 +81,8 @@ class MultimailError(Exception):
         self.retry_after = retry_after
         self.request_id = request_id
         self.log_id = log_id
+        self.resource_type = resource_type
+        self.resource_name = resource_name
 
     def __str__(self) -> str:
         """The message; where it is not the service's, which gives advice itself, the hint behind it."""
@@ -251,8 +257,9 @@ def error_from(
     if isinstance(raw, bytes):
         status.ParseFromString(raw)
     info, bad, retry = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest(), error_details_pb2.RetryInfo()
+    resource = error_details_pb2.ResourceInfo()
     for detail in status.details:
-        for message in (info, bad, retry):
+        for message in (info, bad, retry, resource):
             if detail.Is(message.DESCRIPTOR):
                 detail.Unpack(message)
     log_id = values.get("x-request-id", "")
@@ -265,6 +272,8 @@ def error_from(
         retry_after=retry.retry_delay.ToMilliseconds() / 1000 if retry.HasField("retry_delay") else None,
         request_id=request_id,
         log_id=log_id if isinstance(log_id, str) else "",
+        resource_type=resource.resource_type,
+        resource_name=resource.resource_name,
     )
 
 

@@ -10,11 +10,10 @@ import time
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_health.v1 import health, health_pb2_grpc
 from ulid import ULID
 
 from multimail.v1 import contact_service_pb2_grpc, mail_service_pb2_grpc
@@ -46,7 +45,8 @@ from multimail_server.notifications.store import NotificationStore
 from multimail_server.rpc.admission import Admission
 from multimail_server.rpc.auth import Auth
 from multimail_server.rpc.boundary import Boundary
-from multimail_server.rpc.reflection import Pool
+from multimail_server.rpc.health import Health
+from multimail_server.rpc.reflection import add_reflection
 from multimail_server.storage.commit import Committer
 from multimail_server.storage.embedded import AlreadyRunningError, DataLock, EmbeddedEngine, find_binary
 from multimail_server.storage.files import Files
@@ -58,8 +58,6 @@ from multimail_server.worker import Worker
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
     from typing import Any
-
-    from google.protobuf.descriptor_pool import DescriptorPool
 
     from multimail_server.gateway.door import Door
     from multimail_server.settings import Settings
@@ -75,7 +73,12 @@ _SERVER_OPTIONS = [
     ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", _MAX_MESSAGE_BYTES),
     ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),  # clients of ours ping every 15 s
+    # A client that went without a word, and with it its streams, is noticed too.
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.http2.ping_timeout_ms", 20_000),
+    ("grpc.http2.max_pings_without_data", 0),
 ]
 _DRAIN_S = 4.0
 _HAND_BACK_S = 2.0
@@ -164,12 +167,9 @@ class Service(Startable[Running]):
         parts = _Parts(settings, database)
 
         server = grpc.aio.server(interceptors=[parts.boundary], options=[*_SERVER_OPTIONS, *_port_options(settings)])
-        checks = health.aio.HealthServicer()
-        await _set_health(checks, health_pb2.HealthCheckResponse.NOT_SERVING)
+        checks = Health(SERVICES)
         health_pb2_grpc.add_HealthServicer_to_server(checks, server)
-        reflection.enable_server_reflection(
-            (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server, pool=cast("DescriptorPool", Pool())
-        )
+        add_reflection((*SERVICES, health.SERVICE_NAME), server)
         contact_service_pb2_grpc.add_ContactServiceServicer_to_server(parts.contact_servicer, server)
         mail_service_pb2_grpc.add_MailServiceServicer_to_server(parts.mail_servicer, server)
         private = self._stack.enter_context(private_target())
@@ -204,9 +204,9 @@ class Service(Startable[Running]):
         later(gateway.close)
         later(parts.boundary.drain, _DRAIN_S)
         watch.start()
-        later(_set_health, checks, health_pb2.HealthCheckResponse.NOT_SERVING)
+        later(checks.say, serves=False)
         later(watch.stop)
-        await _set_health(checks, health_pb2.HealthCheckResponse.SERVING)
+        await checks.say(serves=True)
         if settings.workers > 1:
             # Only now: the other workers serve what would come here before.
             port = await _listen(server, settings)
@@ -389,17 +389,12 @@ async def _secret(database: Database, name: str, size: int) -> bytes:
     return bytes(row["key"])  # type: ignore[arg-type]
 
 
-async def _set_health(checks: health.aio.HealthServicer, status: int) -> None:
-    for service in ("", *SERVICES):
-        await checks.set(service, status)
-
-
-async def _watch(database: Database, checks: health.aio.HealthServicer) -> bool:
+async def _watch(database: Database, checks: Health) -> bool:
     """Keeps health true to whether the engine answers."""
     try:
         await database.now()
     except DomainError:
-        await _set_health(checks, health_pb2.HealthCheckResponse.NOT_SERVING)
+        await checks.say(serves=False)
     else:
-        await _set_health(checks, health_pb2.HealthCheckResponse.SERVING)
+        await checks.say(serves=True)
     return False

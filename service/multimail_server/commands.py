@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
 import logging
 import os
 import signal
@@ -66,8 +67,13 @@ def spare_collecting() -> None:
     gc.set_threshold(20_000, 20, 20)
 
 
-async def serve(settings: Settings) -> int:
-    """Runs the service, in one process or in several, until it is asked to stop."""
+async def serve(settings: Settings, *, as_json: bool = False) -> int:
+    """Runs the service, in one process or in several, until it is asked to stop.
+
+    Args:
+        settings: How it runs.
+        as_json: Say where everything is first in one line of JSON, for a program that waits for it.
+    """
     alone = settings.workers == 1
     start_logging(settings, "" if alone else "supervisor")
     loop = asyncio.get_running_loop()
@@ -86,7 +92,12 @@ async def serve(settings: Settings) -> int:
         async with Service(settings) if alone else Supervisor(settings) as service:
             started = True
             spare_collecting()
-            _greet(settings, service, await first_key(settings, service.keys))
+            key = await first_key(settings, service.keys)
+            place = _place(settings, service)
+            if as_json:
+                _say(json.dumps(place | {"api_key": key}))
+            else:
+                _greet(settings, place, key)
             await stop.wait()
             _say("Stopping …")
     except asyncio.CancelledError:
@@ -112,7 +123,18 @@ async def first_key(settings: Settings, keys: KeyStore) -> str:
     return key
 
 
-def _greet(settings: Settings, running: Running | Supervised, key: str) -> None:
+def _place(settings: Settings, running: Running | Supervised) -> dict[str, str]:
+    """Where everything is."""
+    scheme = "http" if settings.tls_cert is None else "https"
+    return {
+        "grpc": f"{settings.host}:{running.grpc_port}",
+        "http": f"{scheme}://{settings.http_host}:{running.http_port}",
+        "smtp": f"{settings.smtp_host}:{running.smtp_port}",
+        "outbox": str(settings.outbox_folder.resolve()),
+    }
+
+
+def _greet(settings: Settings, place: dict[str, str], key: str) -> None:
     """Says where everything is, and gives a first call to paste."""
     grpcurl = Path(sys.executable).parent / "grpcurl"
     engine = "your MongoDB (MONGODB_URI)"
@@ -120,18 +142,16 @@ def _greet(settings: Settings, running: Running | Supervised, key: str) -> None:
         engine = f"embedded, files in {settings.data.resolve()}; for trials and up to some {_MANY_CONTACTS:,} contacts"
     relay = f"the relay {settings.smtp_url}"
     if not settings.smtp_url.get_secret_value():
-        relay = f"no relay set: mail for others is written to {settings.outbox_folder.resolve()}"
-    target = f"{settings.host}:{running.grpc_port}"
+        relay = f"no relay set: mail for others is written to {place['outbox']}"
+    target, web = place["grpc"], place["http"]
     transport = "-plaintext" if settings.tls_cert is None else ""
-    scheme = "http" if settings.tls_cert is None else "https"
-    web = f"{scheme}://{settings.http_host}:{running.http_port}"
     _say(
         f"""
 Multimail is running. Ctrl-C stops it.
 
   gRPC      {target}
   HTTP      {web}
-  SMTP      {settings.smtp_host}:{running.smtp_port} (incoming mail for your mailboxes)
+  SMTP      {place["smtp"]} (incoming mail for your mailboxes)
   Outgoing  {relay}
   Engine    {engine}
   API key   {key}

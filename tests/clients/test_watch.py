@@ -8,12 +8,12 @@ import functools
 import random
 import signal
 import threading
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
 from tests.clients.forms import FORMS, InThreads, client_of, follow, until
+from tests.clients.line import Line
 from tests.rpc.relays import serving
 
 import multimail
@@ -21,76 +21,12 @@ from multimail import _wire
 from multimail.v1 import mail_pb2, mail_service_pb2, mail_service_pb2_grpc
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
     from tests.conftest import Account
 
 both = pytest.mark.parametrize("form", FORMS)
-
-
-class Line:
-    """A TCP proxy before a service, whose connections end when they are cut or have carried enough.
-
-    Attributes:
-        target: The service's port.
-        port: Its own port.
-        cuts: How many connections it broke.
-        dead: Whether it swallows what it should carry, as a line does whose other end is gone.
-    """
-
-    def __init__(self, target: int, carries: random.Random | None = None) -> None:
-        self.target, self.port, self.cuts, self.dead = target, 0, 0, False
-        self._carries = carries
-        self._connections: set[asyncio.Task[None]] = set()
-
-    @asynccontextmanager
-    async def up(self) -> AsyncIterator[Line]:
-        """Listens on a port of this machine."""
-        server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.port = server.sockets[0].getsockname()[1]
-        try:
-            yield self
-        finally:
-            server.close()
-            await self.cut()
-
-    async def cut(self) -> None:
-        """Breaks every connection there is."""
-        for task in list(self._connections):
-            task.cancel()
-            await asyncio.wait([task])
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._connections.add(task)
-        above_writer: asyncio.StreamWriter | None = None
-        try:
-            above_reader, above_writer = await asyncio.open_connection("127.0.0.1", self.target)
-            async with asyncio.TaskGroup() as pumps:
-                asks = pumps.create_task(self._pump(reader, above_writer))
-                await self._pump(above_reader, writer, self._carries.randint(400, 2500) if self._carries else None)
-                asks.cancel()
-        except (ConnectionError, asyncio.CancelledError):
-            pass
-        finally:
-            self.cuts += 1
-            self._connections.discard(task)
-            for each in (writer, above_writer):
-                if each is not None:
-                    each.transport.abort()
-
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, left: int | None = None) -> None:
-        """Carries bytes over, at most so many: the last of them may be a part of a message."""
-        try:
-            while (left is None or left > 0) and (data := await reader.read(1 << 16 if left is None else left)):
-                if not self.dead:
-                    writer.write(data)
-                await writer.drain()
-                left = None if left is None else left - len(data)
-        except ConnectionError:
-            return
 
 
 async def client_on(form: str, account: Account, port: int, *scopes: str) -> Any:
@@ -286,10 +222,10 @@ def test_a_watch_goes_on_after_an_interrupt(teller: str) -> None:
 async def test_a_quiet_watch_notices_a_dead_line(teller: str, monkeypatch: pytest.MonkeyPatch, form: str) -> None:
     """However long nothing happened, a line that carries nothing any more is noticed by the next ping, and left."""
     hurried = [
-        (name, value // 30 if "keepalive_time" in name or "ping_timeout" in name else value)
-        for name, value in _wire._OPTIONS
+        (name, value // 15 if "keepalive_time" in name or "ping_timeout" in name else value)
+        for name, value in _wire.OWN_OPTIONS
     ]
-    monkeypatch.setattr(_wire, "_OPTIONS", hurried)
+    monkeypatch.setattr(_wire, "OWN_OPTIONS", hurried)
     async with Line(int(teller.rpartition(":")[2])).up() as line:
         made = {"api_key": "k", "target": f"127.0.0.1:{line.port}"}
         client = multimail.AsyncClient(**made) if form == "async" else InThreads(multimail.Client(**made))

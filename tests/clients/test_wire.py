@@ -9,7 +9,8 @@ import pytest
 from google.rpc import error_details_pb2, status_pb2
 
 import multimail
-from multimail._wire import MAX_ATTEMPTS, Attempts, Endpoint, Reconnects
+from multimail._channel import POLICY
+from multimail._wire import Attempts, Endpoint, Reconnects
 from multimail.v1 import contact_service_pb2
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ def test_no_attempt_begins_after_the_timeout(clock: Clock, attempts: Attempts) -
 
 def test_attempts_are_few_and_their_pauses_short(clock: Clock, attempts: Attempts) -> None:
     """What was not done is tried a bounded number of times, with pauses that grow to two seconds at most."""
-    pauses = [passes(clock, attempts.after, Failed(UNAVAILABLE)) for _ in range(MAX_ATTEMPTS - 1)]
+    pauses = [passes(clock, attempts.after, Failed(UNAVAILABLE)) for _ in range(POLICY.max_attempts - 1)]
     assert all(0.1 <= pause <= min(0.1 * 4 ** (n + 1), 2) for n, pause in enumerate(pauses))
     with pytest.raises(multimail.UnavailableError):
         attempts.after(Failed(UNAVAILABLE))

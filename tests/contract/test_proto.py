@@ -110,5 +110,5 @@ def test_public_names_of_the_client() -> None:
         "MultimailError", "NotFoundError", "Notification", "OutgoingAttachment", "PermissionDeniedError",
         "Recipient", "Refusal", "ResourceExhaustedError", "Results", "RowOutcome", "SearchPlan", "SendCheck",
         "Stream", "Suppression", "Thread", "UnauthenticatedError", "UnavailableError", "UnimplementedError",
-        "Violation", "Watch", "words",
+        "Violation", "Watch", "channel_options", "words",
     } == set(multimail.__all__)  # fmt: skip

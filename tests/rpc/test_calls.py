@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from tests.conftest import Account
 
 GRPCURL = str(Path(sys.executable).parent / "grpcurl")
-BUF = str(Path(sys.executable).parent / "buf")
 # One request per RPC that is well formed; what it names need not be there.
 GET_CALLER = "/multimail.v1.ContactService/GetCaller"
 SAMPLES = {
@@ -226,25 +225,6 @@ async def test_grpcurl_reaches_every_method(account: Account) -> None:
         code, said = await asyncio.to_thread(grpcurl, *call)
         fine = ("Code: NotFound", "Code: AlreadyExists", *(["Code: DeadlineExceeded"] if ends else []))
         assert code == 0 or any(each in said for each in fine), said
-
-
-async def test_buf_curl_calls_by_the_newer_reflection(account: Account) -> None:
-    """Buf curl, which asks by reflection v1 and without a key, finds the services and makes a call."""
-    url = f"http://127.0.0.1:{account.running.grpc_port}"
-    key = await account.key()
-
-    async def curl(method: str, *header: str) -> tuple[int, str]:
-        command = [BUF, "curl", "--reflect", "--http2-prior-knowledge", "--protocol", "grpc", *header, "-d", "{}"]
-        process = await asyncio.create_subprocess_exec(
-            *command, f"{url}/multimail.v1.{method}", stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd="/"
-        )
-        said, _ = await process.communicate()
-        return process.returncode or 0, said.decode()
-
-    code, said = await curl("MailService/ListMailboxes", "-H", f"authorization: Bearer {key}")
-    assert (0, "{}") == (code, said.strip())
-    code, said = await curl("MailService/ListMailboxes")
-    assert (True, True) == (code != 0, "unauthenticated" in said)
 
 
 async def test_unknown_methods_of_open_services(channel: grpc.aio.Channel) -> None:

@@ -31,7 +31,8 @@ class ContactServiceStub:
 
     Every call needs an API key in the `authorization` metadata (`Bearer mm_live_…`). Errors carry one
     `google.rpc.ErrorInfo` whose reason is a value of ErrorReason; bad fields are listed in a `google.rpc.BadRequest`
-    with their paths. What belongs to another account answers NOT_FOUND, as if it did not exist.
+    with their paths, a `google.rpc.RetryInfo` says when to come back, and a `google.rpc.ResourceInfo` what is not there
+    or there already. What belongs to another account answers NOT_FOUND, as if it did not exist.
     """
 
     def __init__(self, channel):
@@ -122,7 +123,8 @@ class ContactServiceServicer:
 
     Every call needs an API key in the `authorization` metadata (`Bearer mm_live_…`). Errors carry one
     `google.rpc.ErrorInfo` whose reason is a value of ErrorReason; bad fields are listed in a `google.rpc.BadRequest`
-    with their paths. What belongs to another account answers NOT_FOUND, as if it did not exist.
+    with their paths, a `google.rpc.RetryInfo` says when to come back, and a `google.rpc.ResourceInfo` what is not there
+    or there already. What belongs to another account answers NOT_FOUND, as if it did not exist.
     """
 
     def GetCaller(self, request, context):
@@ -338,7 +340,8 @@ class ContactService:
 
     Every call needs an API key in the `authorization` metadata (`Bearer mm_live_…`). Errors carry one
     `google.rpc.ErrorInfo` whose reason is a value of ErrorReason; bad fields are listed in a `google.rpc.BadRequest`
-    with their paths. What belongs to another account answers NOT_FOUND, as if it did not exist.
+    with their paths, a `google.rpc.RetryInfo` says when to come back, and a `google.rpc.ResourceInfo` what is not there
+    or there already. What belongs to another account answers NOT_FOUND, as if it did not exist.
     """
 
     @staticmethod

@@ -32,7 +32,8 @@ class ContactServiceStub:
 
     Every call needs an API key in the `authorization` metadata (`Bearer mm_live_…`). Errors carry one
     `google.rpc.ErrorInfo` whose reason is a value of ErrorReason; bad fields are listed in a `google.rpc.BadRequest`
-    with their paths. What belongs to another account answers NOT_FOUND, as if it did not exist.
+    with their paths, a `google.rpc.RetryInfo` says when to come back, and a `google.rpc.ResourceInfo` what is not there
+    or there already. What belongs to another account answers NOT_FOUND, as if it did not exist.
     """
 
     @_typing.overload
@@ -104,7 +105,8 @@ class ContactServiceAsyncStub(ContactServiceStub):
 
     Every call needs an API key in the `authorization` metadata (`Bearer mm_live_…`). Errors carry one
     `google.rpc.ErrorInfo` whose reason is a value of ErrorReason; bad fields are listed in a `google.rpc.BadRequest`
-    with their paths. What belongs to another account answers NOT_FOUND, as if it did not exist.
+    with their paths, a `google.rpc.RetryInfo` says when to come back, and a `google.rpc.ResourceInfo` what is not there
+    or there already. What belongs to another account answers NOT_FOUND, as if it did not exist.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -172,7 +174,8 @@ class ContactServiceServicer(metaclass=_abc_1.ABCMeta):
 
     Every call needs an API key in the `authorization` metadata (`Bearer mm_live_…`). Errors carry one
     `google.rpc.ErrorInfo` whose reason is a value of ErrorReason; bad fields are listed in a `google.rpc.BadRequest`
-    with their paths. What belongs to another account answers NOT_FOUND, as if it did not exist.
+    with their paths, a `google.rpc.RetryInfo` says when to come back, and a `google.rpc.ResourceInfo` what is not there
+    or there already. What belongs to another account answers NOT_FOUND, as if it did not exist.
     """
 
     @_abc_1.abstractmethod

@@ -34,12 +34,6 @@ log = logging.getLogger("multimail.rpc")
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 _USEFUL_S = 0.005
-# Reflection's two versions differ in name only; grpcio serves the older one.
-_SERVED_BY = {
-    "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo": (
-        "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
-    ),
-}
 # How often a stream looks whether it may go on.
 _LOOK_S = 0.5
 
@@ -92,9 +86,6 @@ class Boundary(grpc.aio.ServerInterceptor):
         wrapped = self._handlers.get(method)
         if wrapped is not None:
             return wrapped
-        if method in _SERVED_BY:
-            details: Any = type(handler_call_details)  # grpc takes its own kind only
-            handler_call_details = details(_SERVED_BY[method], handler_call_details.invocation_metadata)
         handler = await continuation(handler_call_details)
         if handler is None:
             return self._wrapped(method, None)
@@ -270,9 +261,9 @@ class _Answering:
     async def _refuse(self, error: DomainError) -> None:
         call = self.call
         call.code, call.reason = CODES[error.reason].name, error.reason.value
-        await self.context.abort(
-            CODES[error.reason], error.message, trailing_metadata=trailing_metadata(error, call.request_id)
-        )
+        left = self.context.time_remaining()
+        trailing = trailing_metadata(error, call.request_id, self.boundary.deadline_s if left is None else left)
+        await self.context.abort(CODES[error.reason], error.message, trailing_metadata=trailing)
 
 
 def _known(handler: _Handler | None) -> _Handler:

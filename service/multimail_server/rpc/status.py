@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import grpc
@@ -57,6 +58,19 @@ CODES = {
 }
 
 
+# What a refusal is about, for ResourceInfo; each with the metadata that holds its id, where it is known.
+_RESOURCES = {
+    Reason.CONTACT_NOT_FOUND: ("multimail.v1.Contact", ""),
+    Reason.CONTACT_EXISTS: ("multimail.v1.Contact", "contact_id"),
+    Reason.MAILBOX_NOT_FOUND: ("multimail.v1.Mailbox", ""),
+    Reason.ADDRESS_TAKEN: ("multimail.v1.Mailbox", ""),
+    Reason.EMAIL_NOT_FOUND: ("multimail.v1.Email", ""),
+    Reason.THREAD_NOT_FOUND: ("multimail.v1.Thread", ""),
+    Reason.SUPPRESSION_NOT_FOUND: ("multimail.v1.Suppression", ""),
+    Reason.ATTACHMENT_NOT_FOUND: ("multimail.v1.Attachment", ""),
+}
+
+
 def status_of(error: DomainError) -> status_pb2.Status:
     """The google.rpc.Status of a refusal, with all its details."""
     details: list[Message] = [
@@ -72,14 +86,42 @@ def status_of(error: DomainError) -> status_pb2.Status:
         delay = Duration()
         delay.FromMilliseconds(round(error.retry_after_s * 1000))
         details.append(error_details_pb2.RetryInfo(retry_delay=delay))
+    if error.reason in _RESOURCES:
+        kind, held_in = _RESOURCES[error.reason]
+        details.append(
+            error_details_pb2.ResourceInfo(
+                resource_type=kind, resource_name=error.metadata.get(held_in, ""), description=error.message
+            )
+        )
     return status_pb2.Status(
         code=CODES[error.reason].value[0], message=error.message, details=[_packed(each) for each in details]
     )
 
 
-def trailing_metadata(error: DomainError, request_id: str) -> tuple[tuple[str, str | bytes], ...]:
-    """The trailing metadata of a refused call: its google.rpc.Status, and the request id."""
-    return ("grpc-status-details-bin", status_of(error).SerializeToString()), ("x-request-id", request_id)
+def trailing_metadata(error: DomainError, request_id: str, left_s: float) -> tuple[tuple[str, str | bytes], ...]:
+    """The trailing metadata of a refused call: its google.rpc.Status, the request id, and word for grpc's own retries.
+
+    Args:
+        error: Why it is refused.
+        request_id: Under which the log knows the call.
+        left_s: Seconds until its deadline.
+    """
+    return (
+        ("grpc-status-details-bin", status_of(error).SerializeToString()),
+        ("x-request-id", request_id),
+        *_pushback(error, left_s),
+    )
+
+
+def _pushback(error: DomainError, left_s: float) -> tuple[tuple[str, str], ...]:
+    """When grpc's own retries shall come back; never, when that is past the call's deadline: they would wait for that.
+
+    Source: gRFC A6.
+    """
+    if error.retry_after_s is None:
+        return ()
+    soon = error.retry_after_s < left_s
+    return (("grpc-retry-pushback-ms", str(math.ceil(error.retry_after_s * 1000)) if soon else "-1"),)
 
 
 def _packed(message: Message) -> AnyMessage:
