@@ -163,9 +163,11 @@ def plain(value: Any) -> Any:
         named = ((each.name, getattr(value, each.name)) for each in fields(value))
         return {name.rstrip("_"): plain(item) for name, item in named if item or name not in _BESIDE}
     if isinstance(value, datetime):
-        return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+        return to_timestamp(value, "time").ToJsonString()
     if isinstance(value, timedelta):
-        return f"{value.total_seconds():.9f}".rstrip("0").rstrip(".") + "s"
+        duration = Duration()
+        duration.FromTimedelta(value)
+        return duration.ToJsonString()
     if isinstance(value, bytes):
         return base64.b64encode(value).decode()
     if isinstance(value, Mapping):

@@ -57,6 +57,11 @@ class _Root(TyperGroup):
         except multimail.MultimailError as error:
             _tell(ctx.obj, sentence(error), error)
             raise typer.Exit(exit_code(error)) from None
+        except typer.TyperException as error:
+            if "\n" in error.message.strip() or not error.format_message():  # a group without a command: its help
+                raise
+            _tell(ctx.obj, _usage(error, ctx), None)
+            raise typer.Exit(error.exit_code) from None
         except OSError as error:
             if error.errno == errno.EPIPE:
                 raise
@@ -65,6 +70,13 @@ class _Root(TyperGroup):
         finally:
             if isinstance(ctx.obj, Session):
                 ctx.obj.close()
+
+
+def _usage(error: typer.TyperException, ctx: Any) -> str:
+    """What was said wrongly, and where to look how it is said."""
+    said = error.message if getattr(error, "param", None) is None and error.message else error.format_message()
+    where = getattr(error, "ctx", None) or ctx
+    return f"{said.rstrip('.')}. See {where.command_path} --help."
 
 
 def _tell(session: Any, text: str, error: multimail.MultimailError | None) -> None:

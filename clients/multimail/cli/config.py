@@ -24,7 +24,7 @@ def _profiles(ctx: typer.Context) -> Profiles:
 @app.command("set")
 def set_(
     ctx: typer.Context,
-    settings: Annotated[list[str], typer.Argument(metavar="NAME=VALUE…", help=f"Of {', '.join(SETTINGS)}.")],
+    settings: Annotated[list[str], typer.Argument(metavar="NAME=VALUE", help=f"Of {', '.join(SETTINGS)}.")],
     profile: Annotated[
         str | None, typer.Option("--profile", "-p", metavar="NAME", help="The profile; else the one in use.")
     ] = None,

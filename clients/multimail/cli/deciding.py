@@ -16,7 +16,7 @@ from multimail.cli.session import Json, Limit, RequestId, Yes, agreed, client, s
 if TYPE_CHECKING:
     from multimail.oversight import DecisionOutcome, HeldEmail
 
-Ids = Annotated[list[str], typer.Argument(metavar="EMAIL…", help="Held mails, by id.")]
+Ids = Annotated[list[str], typer.Argument(metavar="EMAIL", help="Held mails, by id.")]
 _RESOLUTIONS = ", ".join(get_args(words.Resolution))
 
 
@@ -113,7 +113,9 @@ def _decisions(
     for email_id in wanted:
         if email_id not in held:
             found = service.get_email(email_id)
-            raise typer.BadParameter(f"{email_id} does not wait for a person: it is {found.state}.")
+            raise multimail.FailedPreconditionError(
+                f"{email_id} does not wait for a person: it is {found.state}.", reason="STATE_FORBIDS"
+            )
         if not quiet:
             _show(held[email_id])
     return [(email_id, held[email_id].email.content_sha256) for email_id in wanted]

@@ -94,10 +94,11 @@ def _csv(found: Iterable[multimail.Contact]) -> Iterable[str]:
             kept.write(json.dumps([[told[name] for name in _FIELDS], metadata]) + "\n")
         kept.seek(0)
         row = _Rows()
-        yield row.of([*_FIELDS, *(f"metadata.{path}" for path in paths)])
+        ordered = sorted(paths)
+        yield row.of([*_FIELDS, *(f"metadata.{path}" for path in ordered)])
         for line in kept:
             fields, metadata = json.loads(line)
-            yield row.of([*fields, *(metadata.get(path) for path in paths)])
+            yield row.of([*fields, *(metadata.get(path) for path in ordered)])
 
 
 class _Rows:

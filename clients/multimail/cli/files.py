@@ -27,7 +27,7 @@ class Source:
     Attributes:
         path: The file; `-` is stdin.
         encoding: How its characters are written.
-        size: Its length in bytes; None when that is not known.
+        line_count: How many lines it has; None until `digest` has read them.
     """
 
     def __init__(self, path: Path, encoding: str | None) -> None:
@@ -38,7 +38,7 @@ class Source:
         self._bytes: Any = io.BufferedReader(self._raw, 1 << 16)
         first = self._bytes.peek(4)[:4]
         self.encoding = encoding or next((name for mark, name in _MARKS if first.startswith(mark)), "utf-8")
-        self.size = path.stat().st_size if not self._is_stdin and path.is_file() else None
+        self.line_count: int | None = None
         self._line = 0
         try:
             self._text = io.TextIOWrapper(self._bytes, self.encoding, errors="strict", newline="")
@@ -48,14 +48,9 @@ class Source:
             ) from None
 
     @property
-    def position(self) -> int:
-        """How many bytes were read."""
-        return self._raw.tell() if self.size is not None else 0
-
-    @property
     def can_be_read_again(self) -> bool:
         """Whether it is a file, and no stream that is gone when it was read."""
-        return self.size is not None
+        return not self._is_stdin and self.path.is_file()
 
     def lines(self) -> Iterator[str]:
         """Its lines, each with its end."""
@@ -81,6 +76,7 @@ class Source:
         seen = hashlib.sha256(self.encoding.encode())
         for line in self.lines():
             seen.update(line.encode("utf-8", "surrogatepass"))
+        self.line_count = self._line - 1
         self._text.seek(0)
         self._line = 0
         return seen.hexdigest()

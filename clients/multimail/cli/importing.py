@@ -144,7 +144,7 @@ def _run(
     patience: float,
     counted: _Count,
     refuse: Callable[[rows.Row, str], None],
-    tick: Callable[[], None],
+    tick: Callable[[int], None],
 ) -> None:
     """Imports the rows; refusals are told in the order of the rows."""
     waiting: deque[tuple[rows.Row, str]] = deque()
@@ -167,7 +167,7 @@ def _run(
                 refuse(row, outcome.error.message)
             else:
                 counted.outcomes[outcome.outcome] += 1
-            tick()
+            tick(row.line)
     refused_before()
 
 
@@ -188,24 +188,24 @@ def _refusals(table: rows.Format, path: Path | None, counted: _Count) -> Iterato
 
 
 @contextlib.contextmanager
-def _progress(source: files.Source, counted: _Count) -> Iterator[Callable[[], None]]:
-    """A bar on a terminal: how much of the file was read, how many rows, how fast, how long it takes yet."""
+def _progress(source: files.Source, counted: _Count) -> Iterator[Callable[[int], None]]:
+    """A bar on a terminal: how much of the file is done, how many rows, how fast, how long it takes yet."""
     screen = show.console(stderr=True)
     if not screen.is_terminal:
-        yield lambda: None
+        yield lambda _: None
         return
     begun = shown = time.monotonic()
     parts = [BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[told]}"), TimeRemainingColumn(compact=True)]
-    with Progress(*(parts if source.size else parts[2:3]), console=screen, transient=True) as bar:
-        task = bar.add_task("", total=source.size, told="")
+    with Progress(*(parts if source.line_count else parts[2:3]), console=screen, transient=True) as bar:
+        task = bar.add_task("", total=source.line_count, told="")
 
-        def tick() -> None:
+        def tick(line: int) -> None:
             nonlocal shown
             if (now := time.monotonic()) - shown < 0.1:
                 return
             shown, done = now, counted.outcomes.total()
             told = f"{done:,} rows, {done / (now - begun):,.0f}/s"
-            bar.update(task, completed=source.position, told=told)
+            bar.update(task, completed=line, told=told)
 
         yield tick
 

@@ -8,6 +8,7 @@ import sys
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -24,6 +25,8 @@ _HIDDEN = re.compile(
 )
 _IDS = re.compile(r"(contact|email|mbx|thread|erasure)_[0-9A-Z]{26}")
 _NARROW = 60
+_SLIMMEST = 5
+_GAP = 2
 _HEADING = "bold"
 
 
@@ -117,15 +120,25 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
             say()
         return
     now = datetime.now(UTC).astimezone()
-    shown = Table(box=None, pad_edge=False, header_style=_HEADING, padding=(0, 2, 0, 0))
     cells = [[_short(value, now) for value in row] for row in rows]
-    for number, column in enumerate(columns):
-        whole = any(_IDS.fullmatch(row[number]) or len(row[number]) <= 12 for row in cells)
-        most = max((len(row[number]) for row in cells), default=0)
-        shown.add_column(column, no_wrap=True, overflow="ellipsis", min_width=most if whole and most <= 34 else 8)
+    shown = Table(box=None, pad_edge=False, header_style=_HEADING, padding=(0, _GAP, 0, 0))
+    for column, width in zip(columns, _widths(columns, cells, screen.width), strict=True):
+        shown.add_column(column, no_wrap=True, overflow="ellipsis", width=width)
     for row in cells:
         shown.add_row(*map(Text, row))
     screen.print(shown)
+
+
+def _widths(columns: Sequence[str], cells: list[list[str]], room: int) -> list[int]:
+    """How wide the columns are: the widest give way until all fit, ids never."""
+    widths = [max(map(cell_len, column)) for column in zip(columns, *cells, strict=True)]
+    whole = [any(map(_IDS.fullmatch, column)) for column in zip(columns, *cells, strict=True)]
+    while sum(widths) + _GAP * (len(widths) - 1) > room:
+        width, widest = max((0 if whole[at] else width, at) for at, width in enumerate(widths))
+        if width <= _SLIMMEST:
+            break
+        widths[widest] -= 1
+    return widths
 
 
 def facts(pairs: Iterable[tuple[str, Any]]) -> None:
@@ -134,8 +147,7 @@ def facts(pairs: Iterable[tuple[str, Any]]) -> None:
     width = max((len(name) for name, _ in told), default=0)
     screen = console()
     for name, value in told:
-        line = Text(f"{visible(name):<{width}}  ", _HEADING if screen.is_terminal else "")
-        screen.print(line + Text(value), soft_wrap=True)
+        screen.print(Text.assemble((f"{visible(name):<{width}}  ", _HEADING), value), soft_wrap=True)
 
 
 def _long(value: Any) -> str:
@@ -150,7 +162,7 @@ def metadata_facts(metadata: dict[str, Any]) -> list[tuple[str, Any]]:
     """Its paths and values, as facts and conditions name them."""
     return [
         (f"metadata.{path}", json.dumps(value, ensure_ascii=False) if not isinstance(value, str) else value)
-        for path, value in flat(metadata)
+        for path, value in sorted(flat(metadata))
     ]
 
 
