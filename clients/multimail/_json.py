@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields, is_dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, ParamSpec, TypeVar
 
@@ -19,6 +21,7 @@ M = TypeVar("M")
 _MAX_WHOLE = 2**53
 _HALF = "holds half of a surrogate pair, which is no character"
 _MAX_DEPTH = 28  # protobuf refuses what nests much deeper
+_BESIDE = ("outcome", "duplicate", "content")
 
 
 def _refused(path: str, why: str) -> InvalidArgumentError:
@@ -150,6 +153,27 @@ def to_duration(given: timedelta | None, path: str) -> Duration | None:
     result = Duration()
     result.FromTimedelta(given)
     return result
+
+
+def plain(value: Any) -> Any:
+    """What JSON holds of what callers get: the API's names, times as RFC 3339, durations in seconds, bytes in base64.
+
+    What an answer says beside the thing itself, such as `outcome`, is left out where it says nothing.
+    """
+    if is_dataclass(value) and not isinstance(value, type):
+        named = ((each.name, getattr(value, each.name)) for each in fields(value))
+        return {name.rstrip("_"): plain(item) for name, item in named if item or name not in _BESIDE}
+    if isinstance(value, datetime):
+        return to_timestamp(value, "time").ToJsonString()
+    if isinstance(value, timedelta):
+        duration = Duration()
+        duration.FromTimedelta(value)
+        return duration.ToJsonString()
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    if isinstance(value, Mapping):
+        return {key: plain(item) for key, item in value.items()}
+    return [plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def moment(message: Any, field: str) -> datetime | None:

@@ -1,0 +1,5 @@
+"""`python -m multimail.cli` is `multimail`."""
+
+from multimail.cli import main
+
+main()
