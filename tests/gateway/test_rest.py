@@ -17,7 +17,7 @@ from multimail.v1 import contact_service_pb2 as contact_pb
 from multimail_server.gateway.bindings import bindings_of
 from multimail_server.gateway.failures import HTTP_STATUSES
 from multimail_server.gateway.parts import SERVICES
-from multimail_server.rpc.auth import SCOPES
+from multimail_server.rpc.auth import ANY, SCOPES
 
 if TYPE_CHECKING:
     from tests.conftest import Account
@@ -278,6 +278,8 @@ async def test_every_rpc_has_its_http_call(account: Account) -> None:
     async with web(account, "read") as reader, web(account, "write") as writer:
         for binding in bindings_of(SERVICES):
             scope = SCOPES[binding.grpc_path]
+            if scope == ANY:
+                continue
             client = writer if scope == "read" else reader
             path = "/" + "/".join("0" if each == "*" else each for each in binding.template.segments)
             path += f":{binding.template.verb}" if binding.template.verb else ""

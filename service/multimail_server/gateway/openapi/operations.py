@@ -8,7 +8,7 @@ from multimail_server.gateway.bindings import ALL, field_at
 from multimail_server.gateway.openapi import refusals, schemas
 from multimail_server.gateway.openapi.examples import EXAMPLES
 from multimail_server.gateway.openapi.words import comment, summary
-from multimail_server.rpc.auth import SCOPES
+from multimail_server.rpc.auth import ANY, SCOPES
 from multimail_server.rpc.validation import choices_of, is_required
 
 if TYPE_CHECKING:
@@ -56,13 +56,13 @@ def operation_of(way: Binding) -> dict[str, Any]:
         "tags": [method.containing_service.name],
         "summary": summary(text),
         "description": text,
-        "security": [{"key": [scope]}],
+        "security": [{"key": [] if scope == ANY else [scope]}],
         "parameters": [*_path_parameters(way), *_query_parameters(way), *_header_parameters(way)],
     }
     if way.body:
         operation["requestBody"] = _request_body(way)
     operation["responses"] = {"200": _response(way)} | refusals.refused_with(
-        changes=scope != "read", has_body=bool(way.body)
+        changes=scope not in ("read", ANY), has_body=bool(way.body)
     )
     return operation
 

@@ -104,9 +104,11 @@ def refused_with(*, changes: bool, has_body: bool) -> dict[str, Any]:
         changes: Whether it changes anything; reads meet no conflict.
         has_body: Whether it has a body, which can be too large or no JSON.
     """
-    statuses = {_status_of(reason) for reason in Reason} - (set() if changes else {409}) | (
-        {*_OF_HTTP_ITSELF} if has_body else set()
-    )
+    statuses = {_status_of(reason) for reason in Reason}
+    if not changes:
+        statuses.discard(409)
+    if has_body:
+        statuses |= {*_OF_HTTP_ITSELF}
     return {str(status): {"$ref": f"#/components/responses/{_name(status)}"} for status in sorted(statuses)}
 
 
