@@ -29,7 +29,7 @@ SINGLES = (cases.GET, cases.UPSERT_EXISTING, cases.UPSERT_NEW, cases.APPEND, cas
 BATCHES = (cases.BATCH_EXISTING, cases.BATCH_NEW)
 TOLD = (1, 4, 64)
 CPU = attrgetter("cpu_us")
-RAW = (cases.GET, cases.UPSERT_EXISTING, cases.UPSERT_NEW, cases.SEARCH, *BATCHES)
+RAW = (cases.GET, cases.UPSERT_EXISTING, cases.UPSERT_NEW, cases.SEARCH, *BATCHES, cases.BATCH_NUMBERED)
 
 
 @dataclass(frozen=True)
@@ -49,10 +49,10 @@ class Plan:
     extent: Extent
 
 
-QUICK = Plan(1.0, 1, (1, 64), Extent((10_000, 20_000), (10, 2_000), 8.0, 5_000, 1.0))
-FULL = Plan(2.0, 3, cases.CALLERS, Extent((10_000, 100_000), (10, 100_000), 32.0, 50_000, 3.0))
+QUICK = Plan(1.0, 1, (1, 64), Extent((10_000, 20_000), (10, 2_000), 10_000, 5_000, 1.0))
+FULL = Plan(2.0, 3, cases.CALLERS, Extent((10_000, 100_000), (10, 100_000), 50_000, 50_000, 3.0))
 # What takes an hour or more: a million contacts, half a million calls, a million rows.
-LONG = Plan(2.5, 3, cases.CALLERS, Extent((10_000, 100_000, 1_000_000), (10, 1_000, 100_000), 400.0, 1_000_000, 3.0))
+LONG = Plan(2.5, 3, cases.CALLERS, Extent((10_000, 100_000, 1_000_000), (10, 1_000, 100_000), 500_000, 1_000_000, 5.0))
 
 
 async def side_by_side(engine: Engine, plan: Plan, figures: Figures) -> None:
@@ -70,7 +70,7 @@ async def side_by_side(engine: Engine, plan: Plan, figures: Figures) -> None:
             (rest, (*SINGLES, *BATCHES)),
             (ours, (*SINGLES, cases.UPSERT_REPEATABLE, *BATCHES)),
         ]
-        for case in (*SINGLES, cases.UPSERT_REPEATABLE, *BATCHES):
+        for case in (*SINGLES, cases.UPSERT_REPEATABLE, *BATCHES, cases.BATCH_NUMBERED):
             for callers in case.callers:
                 if callers not in plan.callers and case.callers == cases.CALLERS:
                     continue
