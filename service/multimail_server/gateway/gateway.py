@@ -66,7 +66,7 @@ class Gateway:
         await self.door.open(with_cors(app, self._settings.allowed_origins))
 
     async def close(self) -> None:
-        """Closes: requests under way have two seconds to end."""
+        """Closes: requests under way have a second to end."""
         await self.door.close()
         if self._channel is not None:
             await self._channel.close()
