@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 from contextlib import asynccontextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -131,6 +132,7 @@ Multimail is running. Ctrl-C stops it.
 
   gRPC      {target}
   HTTP      {web}
+  MCP       {f"{web}/mcp" if find_spec("mcp") else "not installed; it comes with: pip install 'multimail[mcp]'"}
   SMTP      {settings.smtp_host}:{running.smtp_port} (incoming mail for your mailboxes)
   Outgoing  {relay}
   Engine    {engine}
