@@ -90,4 +90,4 @@ def test_a_port_for_this_machine_knows_its_names(monkeypatch: pytest.MonkeyPatch
     ):
         monkeypatch.setenv("MULTIMAIL_PUBLIC_URL", url)
         monkeypatch.setenv("MULTIMAIL_HTTP_HOST", host)
-        assert names == from_environment().allowed_hosts
+        assert names == settings.from_environment().allowed_hosts
