@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 from contextlib import asynccontextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -151,7 +152,12 @@ Multimail is running. Ctrl-C stops it.
 
   gRPC      {target}
   HTTP      {web}
+<<<<<<< HEAD
   SMTP      {place["smtp"]} (incoming mail for your mailboxes)
+=======
+  MCP       {f"{web}/mcp" if find_spec("mcp") else "not installed; it comes with: pip install 'multimail[mcp]'"}
+  SMTP      {settings.smtp_host}:{running.smtp_port} (incoming mail for your mailboxes)
+>>>>>>> mcp
   Outgoing  {relay}
   Engine    {engine}
   API key   {key}

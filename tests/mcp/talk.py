@@ -16,10 +16,6 @@ if TYPE_CHECKING:
 
     from tests.conftest import Account
 
-TRANSPORTS = ("http", "stdio")
-# The protocol of today, and the handshake of those before it.
-ERAS = ("auto", "legacy")
-
 
 class Talk:
     """One connection of the official client.

@@ -61,7 +61,7 @@ class ManageMailboxes(Paged, Changing):
 class MailboxesTold(Page):
     """Answer of manage_mailboxes."""
 
-    mailboxes: list[ShownMailbox] = []
+    mailboxes: list[ShownMailbox]
 
 
 @tool("Mailboxes", ManageMailboxes, MailboxesTold, actions=_MAILBOXES, destructive=True)
@@ -129,7 +129,7 @@ class ManageSuppressions(Paged, Changing):
 class SuppressionsTold(Page):
     """Answer of manage_suppressions."""
 
-    suppressions: list[ShownSuppression] = []
+    suppressions: list[ShownSuppression]
 
 
 @tool("Addresses nobody writes to", ManageSuppressions, SuppressionsTold, actions=_SUPPRESSIONS, destructive=True)
@@ -168,7 +168,7 @@ class ListNotifications(Paged):
 class NotificationsTold(Page):
     """Answer of list_notifications."""
 
-    notifications: list[ShownNotification] = []
+    notifications: list[ShownNotification]
 
 
 @tool("What happened", ListNotifications, NotificationsTold, scope="read")

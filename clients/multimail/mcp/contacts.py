@@ -76,7 +76,7 @@ class ShownErasure(Shown):
 class ContactsTold(Page):
     """Answer of manage_contacts."""
 
-    contacts: list[ShownContact] = []
+    contacts: list[ShownContact]
     erasure: ShownErasure | None = None
 
 
@@ -137,7 +137,8 @@ async def manage_contacts(client: AsyncClient, given: ManageContacts) -> Contact
         )
         return _one(changed, given)
     erasure = await client.contacts.delete(**who, etag=given.etag, request_id=given.request_id)
-    return ContactsTold(erasure=ShownErasure.of(erasure), note="The person is erased; their mail is scrubbed by then.")
+    note = "The person is erased; their mail is scrubbed by then."
+    return ContactsTold(contacts=[], erasure=ShownErasure.of(erasure), note=note)
 
 
 class GetContactContext(Budgeted):
@@ -205,7 +206,7 @@ class ListInteractions(Paged):
 class InteractionsTold(Page):
     """Answer of list_interactions."""
 
-    interactions: list[ShownInteraction] = []
+    interactions: list[ShownInteraction]
 
 
 @tool("A person's log", ListInteractions, InteractionsTold, scope="read")

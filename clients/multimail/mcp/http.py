@@ -90,8 +90,8 @@ class App:
             await _refuse(send, 401, str(error), {"www-authenticate": challenge})
         except ResourceExhaustedError as error:
             await _refuse(send, 429, str(error), {"retry-after": str(max(1, round(error.retry_after or 1)))})
-        except MultimailError as error:
-            await _refuse(send, 503, str(error), {"retry-after": "1"})
+        except MultimailError:
+            await _refuse(send, 503, "The service does not answer now; come back in a second.", {"retry-after": "1"})
         else:
             await self._answer({**scope, _CLIENT: client}, receive, send)
 

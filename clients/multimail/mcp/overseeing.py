@@ -30,7 +30,7 @@ class ListPending(Paged):
 class PendingTold(Page):
     """Answer of list_pending."""
 
-    emails: list[HeldMail] = []
+    emails: list[HeldMail]
 
 
 @tool("Mail that waits for approval", ListPending, PendingTold, scope="oversight")

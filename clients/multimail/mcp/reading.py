@@ -29,7 +29,7 @@ class CheckInbox(Paged):
 class EmailsTold(Page):
     """Answer of tools that list mail."""
 
-    emails: list[ShownEmail] = []
+    emails: list[ShownEmail]
 
 
 @tool("Check the inbox", CheckInbox, EmailsTold, scope="read")
@@ -207,7 +207,7 @@ class ListThreads(Paged):
 class ThreadsTold(Page):
     """Answer of list_threads."""
 
-    threads: list[ShownThread] = []
+    threads: list[ShownThread]
 
 
 @tool("List conversations", ListThreads, ThreadsTold, scope="read")

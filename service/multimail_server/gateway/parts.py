@@ -71,7 +71,7 @@ def _tools(settings: Settings, target: str) -> list[Part]:
         return []
     from multimail.mcp.http import App  # noqa: PLC0415  there only with the extra
 
-    app = App(target, allowed_hosts=settings.allowed_hosts, allowed_origins=settings.allowed_origins)
+    app = App(target, allowed_hosts=settings.allowed_hosts, allowed_origins=settings.allowed_origins, tls=False)
     return [Part([Route("/mcp", app)], [app.running()])]
 
 
