@@ -152,12 +152,8 @@ Multimail is running. Ctrl-C stops it.
 
   gRPC      {target}
   HTTP      {web}
-<<<<<<< HEAD
-  SMTP      {place["smtp"]} (incoming mail for your mailboxes)
-=======
   MCP       {f"{web}/mcp" if find_spec("mcp") else "not installed; it comes with: pip install 'multimail[mcp]'"}
-  SMTP      {settings.smtp_host}:{running.smtp_port} (incoming mail for your mailboxes)
->>>>>>> mcp
+  SMTP      {place["smtp"]} (incoming mail for your mailboxes)
   Outgoing  {relay}
   Engine    {engine}
   API key   {key}
