@@ -221,8 +221,9 @@ class Reconnects:
         if error is None:
             return pause
         failure = _failure(error, self._where)
-        # CANCELLED is how some servers and proxies end streams; what the caller cancels never comes here. INTERNAL, when
-        # not the service's word, is what grpc's asyncio client makes of a stream that ends while it is written to.
+        # CANCELLED is how some servers and proxies end streams; what the caller cancels never comes here.
+        # INTERNAL, where it is not the service's word, is what grpc's asyncio client makes of a stream that
+        # ends while it is written to.
         broken = error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED) or (
             error.code() is grpc.StatusCode.INTERNAL and not failure.log_id
         )
