@@ -49,6 +49,7 @@ APPEND = Case("append")
 SEARCH = Case("search")
 BATCH_EXISTING = Case("batch existing", (1, 4), ROWS)
 BATCH_NEW = Case("batch new", (1, 4), ROWS)
+BATCH_NUMBERED = Case("batch new, numbered", (1, 4), ROWS)
 
 
 def address(number: int) -> str:

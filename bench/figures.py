@@ -118,6 +118,9 @@ class Figures:
             yield Reach("a lone get: p50 ÷ one driver call's", lone.p50_ms / plain.p50_ms, 1.3)
         yield from self._grown("search", 1.3)
         yield from self._grown("append", 1.2)
+        quarters = [mb for moment, mb in self.memory.items() if moment.startswith("after")]
+        if quarters:
+            yield Reach("memory after all calls ÷ after a quarter of them", quarters[-1] / quarters[0], 1.05)
         if {"idle", "import, most"} <= self.memory.keys():
             yield Reach("import: MiB above idle", self.memory["import, most"] - self.memory["idle"], 50)
 

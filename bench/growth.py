@@ -34,14 +34,14 @@ class Extent:
     Attributes:
         contacts: Numbers of contacts, rising.
         interactions: Numbers of interactions on one contact, rising.
-        calls_s: Seconds of calls while memory is looked at.
+        calls: Calls while memory is looked at.
         rows: Rows of the import.
         seconds: Of one measurement.
     """
 
     contacts: tuple[int, ...]
     interactions: tuple[int, ...]
-    calls_s: float
+    calls: int
     rows: int
     seconds: float
 
@@ -120,9 +120,10 @@ async def memory(engine: Engine, extent: Extent, figures: Figures) -> None:
         await measure(system, cases.GET, 64, extent.seconds)
         figures.memory["idle"] = resident_mb(system.pid)
         calls = 0
-        for _ in range(4):
-            for case in (cases.GET, cases.UPSERT_EXISTING):
-                calls += (await measure(system, case, 64, extent.calls_s / 8)).calls
+        for quarter in range(1, 5):
+            while calls < extent.calls * quarter / 4:
+                for case in (cases.GET, cases.UPSERT_EXISTING):
+                    calls += (await measure(system, case, 64, extent.seconds)).calls
             figures.memory[f"after {calls:,} calls"] = resident_mb(system.pid)
         figures.memory["import, most"] = await imported(system, extent.rows)
         figures.notes.append(f"The import had {extent.rows:,} rows.")

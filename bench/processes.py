@@ -145,7 +145,7 @@ async def peer(engine: Engine, contacts: int) -> AsyncIterator[tuple[System, Sys
             async with echo("one driver call", "one-call", engine.uri, name) as handler:
                 yield rest, handler, System("raw driver", "driver", engine.uri, name, 0, name)
     finally:
-        await dropped(engine, database)
+        await dropped(database)
 
 
 @asynccontextmanager
@@ -171,13 +171,12 @@ async def service(engine: Engine, contacts: int) -> AsyncIterator[System]:
                     await client.mailboxes.create(email=cases.MAILBOX)
                 yield System("Multimail", "grpc", target, key, pid, name)
         finally:
-            await dropped(engine, database)
+            await dropped(database)
 
 
-async def dropped(engine: Engine, database: Any) -> None:
-    """Leaves nothing behind on an engine that is not ours; our own goes with its folder."""
-    if not engine.pid:
-        await database.client.drop_database(database.name)
+async def dropped(database: Any) -> None:
+    """Leaves nothing behind, for the next part of the run begins under the same name."""
+    await database.client.drop_database(database.name)
 
 
 async def seed(database: Any, first: int, last: int) -> None:

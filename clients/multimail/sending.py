@@ -37,6 +37,7 @@ class Guard:
         contact_etag: The contact is still as it was read: `contact.etag`.
         require_contact: They are a contact already.
         filters: The contact meets these conditions; as in `contacts.search`.
+        filter: The contact meets this condition, as text; as in `contacts.search`.
         dedupe_key: No earlier mail to them bore this key, at most 256 characters; mail that was cancelled, rejected or
             not approved in time does not count.
     """
@@ -47,6 +48,7 @@ class Guard:
     require_contact: bool = False
     filters: Mapping[str, Any] | None = None
     dedupe_key: str = ""
+    filter: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +97,7 @@ def _guard(guard: Guard | None) -> pb.SendGuard | None:
         require_contact=guard.require_contact,
         filters=_json.to_values(guard.filters, "guard.filters"),
         dedupe_key=guard.dedupe_key,
+        filter=guard.filter,
     )
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Mapping
+    from typing import Self
 
 
 class Reason(StrEnum):
@@ -118,15 +118,18 @@ class Violations:
     def __init__(self) -> None:
         self.found: list[Violation] = []
 
-    @contextmanager
-    def collected(self) -> Iterator[None]:
-        """Keeps the violations of a refusal raised inside; every other error passes."""
-        try:
-            yield
-        except DomainError as error:
-            if not error.violations:
-                raise
-            self.found.extend(error.violations)
+    def collected(self) -> Self:
+        """A context that keeps the violations of a refusal raised inside; every other error passes."""
+        return self
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
+        if not isinstance(error, DomainError) or not error.violations:
+            return False
+        self.found.extend(error.violations)
+        return True
 
     def add(self, field: str, description: str) -> None:
         """Notes one bad field."""

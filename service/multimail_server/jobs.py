@@ -13,6 +13,7 @@ from multimail_server.contacts import erasure
 from multimail_server.errors import DomainError
 from multimail_server.mail import arriving, states, waiting
 from multimail_server.storage.documents import Need
+from multimail_server.storage.mongo import up_to
 from multimail_server.storage.operation import Operation
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ class Jobs:
     async def step(self) -> bool:
         """Does one step of each job that is due; returns whether more may be."""
         now = await self._database.now()
-        due = await self._database.find("jobs", {"due_at": {"$lte": now}}, sort=[("due_at", 1)], limit=_AT_ONCE)
+        due = await self._database.find("jobs", {"due_at": up_to(now)}, sort=[("due_at", 1)], limit=_AT_ONCE)
         more = await asyncio.gather(*(self._do(job, now) for job in due))
         trimmed = await self._notifications.trim()
         return trimmed or any(more) or len(due) == _AT_ONCE
@@ -71,7 +72,7 @@ class Jobs:
         for state in sorted(states.WAITING):
             due += await self._database.find(
                 "emails",
-                {"state": state, "due_at": {"$lte": now}},
+                {"state": state, "due_at": up_to(now)},
                 projection={"account": 1},
                 sort=[("due_at", 1)],
                 limit=_AT_ONCE,

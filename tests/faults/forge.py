@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import signal
 import sys
 import tempfile
@@ -52,6 +53,7 @@ class Forge:
         await self._process.wait()
         await self._reading
         await self._stack.aclose()
+        await asyncio.to_thread(shutil.rmtree, self._folder)
 
     async def _read(self) -> None:
         assert self._process.stdout is not None

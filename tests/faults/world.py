@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import shutil
 import tempfile
 import time
 from collections import Counter
@@ -154,9 +155,10 @@ class World:
         await self.mailbox("box@faults.test", mode=mode, policy=policy)
 
     async def close(self) -> None:
-        """Stops the services."""
+        """Stops the services, and leaves no files behind."""
         await asyncio.gather(*(node.stop() for node in self.nodes))
         await self.database.close()
+        await asyncio.to_thread(shutil.rmtree, self.folder)
 
     @property
     def node(self) -> Node:

@@ -212,15 +212,18 @@ async def test_an_import_takes_no_more_than_it_can_write(account: Account, monke
         await until(gone)
 
 
-async def test_changes_somebody_waits_for_go_before_rows(account: Account) -> None:
-    """A single upsert among thousands of rows is answered long before the last of them."""
-    async with stubs(account, timeout_s=60) as (contacts, _):
+@pytest.mark.parametrize("whose", ["the account's own", "another account's"])
+async def test_changes_somebody_waits_for_go_before_rows(account: Account, whose: str) -> None:
+    """A single upsert, of whichever account, among thousands of rows is answered long before the last of them."""
+    other = type(account)(f"{account.name}-other", account.running, account.commands)
+    caller = account if whose == "the account's own" else other
+    async with stubs(account, timeout_s=60) as (contacts, _), stubs(caller) as (single, _):
         batches = [
             pb.BatchUpsertContactsRequest(contacts=[row(f"p{batch}-{n}") for n in range(500)]) for batch in range(4)
         ]
         calls = [asyncio.ensure_future(contacts.BatchUpsertContacts(batch)) for batch in batches]
         await asyncio.sleep(0.5)  # all rows wait by now
-        await contacts.UpsertContact(row("single"))
+        await single.UpsertContact(row("single"))
         assert not calls[2].done()
         await asyncio.gather(*calls)
 

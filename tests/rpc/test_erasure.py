@@ -12,6 +12,7 @@ from tests.rpc.relays import arrive, letter
 from multimail.v1 import contact_service_pb2 as contact_pb
 from multimail.v1 import mail_pb2 as m
 from multimail.v1 import mail_service_pb2 as pb
+from multimail_server.contacts.erasure import mail_to_scrub
 
 if TYPE_CHECKING:
     from typing import Any
@@ -101,6 +102,21 @@ async def test_word_that_comes_late_names_nobody(account: Account) -> None:
             assert [] == await naming(account, "gone")
             return
         pytest.fail("every erasure came to its end before the complaint")
+
+
+async def test_mail_of_the_same_moment_is_scrubbed_too(account: Account) -> None:
+    """A mail written in the very moment of the erasure counts as before it, by address and by contact."""
+    box = await made(account)
+    database = account.running.database
+    async with stubs(account) as (contacts, mail):
+        await contacts.UpsertContact(contact_pb.UpsertContactRequest(email="gone@moment.test"))
+        raw = letter("gone@moment.test", box).as_bytes()
+        await mail.IngestEmail(pb.IngestEmailRequest(mailbox_email=box, raw=raw))
+    (email,) = await database.find("emails", {"account": account.name, "mailbox": {"$gt": ""}})
+    (contact,) = email["people"]
+    for keys, person in (([], contact), (email["named"], "nobody")):
+        job = {"account": account.name, "contact": person, "keys": keys, "until": email["at"]}
+        assert [email["_id"]] == await mail_to_scrub(database, job, 10)
 
 
 async def test_jobs_that_fail_hold_up_nobody(account: Account) -> None:

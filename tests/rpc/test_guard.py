@@ -180,6 +180,7 @@ async def test_contact_etag_require_contact_and_filters(account: Account) -> Non
             filters(metadata__plan="free"),
             filters(metadata__seats={"gt": 5}),
             filters(metadata__plan="pro", never_contacted=False),
+            pb.SendGuard(filter="metadata.plan = free OR metadata.seats > 5"),
         ):
             refused = await refusal(mail.SendEmail(mail_to(box, "bo@person.test", guard=guard)))
             assert "filter" == refused.metadata["rule"]
@@ -192,8 +193,32 @@ async def test_contact_etag_require_contact_and_filters(account: Account) -> Non
         fits = filters(
             metadata__plan={"in": ["team", "pro"]}, metadata__seats={"gte": 5, "lt": 6}, never_contacted=True
         )
-        fits.MergeFrom(pb.SendGuard(contact_etag=changed.etag, require_contact=True))
+        text = "metadata.seats = 5 AND never_contacted = true"
+        fits.MergeFrom(pb.SendGuard(contact_etag=changed.etag, require_contact=True, filter=text))
         assert "queued" == state_of(await sent(mail, box, "bo@person.test", guard=fits))
+
+
+async def test_a_filter_is_asked_again_when_the_mail_leaves(account: Account) -> None:
+    """Held mail keeps its filter: approved when the contact no longer meets it, it is refused by that rule."""
+    box = await made(account, oversight_mode=GATED)
+    async with stubs(account) as (contacts, mail), stubs(account, "read", "oversight") as (_, overseer):
+        await known(contacts, "bo@person.test", plan="pro")
+        held = await sent(mail, box, "bo@person.test", guard=pb.SendGuard(filter="metadata.plan = pro"))
+        await known(contacts, "bo@person.test", plan="free")
+        (outcome,) = await approved(overseer, held)
+        assert "GUARD_REFUSED" == reason_of(outcome)
+        await known(contacts, "bo@person.test", plan="pro")
+        (outcome,) = await approved(overseer, held)
+    assert outcome.email.state == m.EMAIL_STATE_QUEUED
+
+
+async def test_an_unclear_filter_is_refused(account: Account) -> None:
+    """A filter that cannot be understood is refused with its place in the request."""
+    box = await made(account)
+    async with stubs(account) as (_, mail):
+        call = mail.SendEmail(mail_to(box, "bo@person.test", guard=pb.SendGuard(filter="metadata.plan = ")))
+        refused = await refusal(call)
+    assert ("INVALID_FILTER", ("guard.filter",)) == (refused.reason, refused.fields)
 
 
 async def test_dedupe_key(account: Account) -> None:

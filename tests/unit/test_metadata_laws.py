@@ -12,7 +12,17 @@ from hypothesis import strategies as st
 from multimail_server.accounts import keys
 from multimail_server.aip.address import parse_address
 from multimail_server.contacts import escape
-from multimail_server.contacts.metadata import check_limits, format_path, json_equal, merge, normalise, parse_path
+from multimail_server.contacts.metadata import (
+    MAX_BYTES,
+    _is_surely_within,
+    _size,
+    check_limits,
+    format_path,
+    json_equal,
+    merge,
+    normalise,
+    parse_path,
+)
 from multimail_server.errors import DomainError
 
 TEXT = st.text(alphabet=st.characters(blacklist_categories=["Cs"], blacklist_characters="\0"), max_size=8)
@@ -165,3 +175,13 @@ def test_api_keys() -> None:
     for bad in ([], ["root"], ["send", "oversight"]):
         with pytest.raises(DomainError):
             keys.parse_scopes(bad)
+
+
+def test_what_is_not_measured_fits() -> None:
+    """The most that passes without being measured is within the limits, even if JSON writes each character as six."""
+    worst = {f"{number:02}": "\x01" * 98 for number in range(100)}
+    assert _is_surely_within(worst)
+    assert _size(worst) <= MAX_BYTES
+    assert not _is_surely_within(worst | {"00": "\x01" * 99})
+    assert not _is_surely_within(worst | {"more": ""})
+    assert not _is_surely_within({"nested": {}})

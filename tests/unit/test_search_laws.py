@@ -394,16 +394,16 @@ def test_number_facets_sort_as_numbers(numbers: list[float]) -> None:
 @given(st.lists(st.text(max_size=5), min_size=1, max_size=3), st.lists(st.text(max_size=5), min_size=1, max_size=3))
 def test_no_two_paths_share_a_facet(one: list[str], other: list[str]) -> None:
     """Different paths have different facets, whatever their keys hold."""
-    assert (one == other) == (facets.metadata_path(one) == facets.metadata_path(other))
+    assert (one == other) == (facets.metadata_path(tuple(one)) == facets.metadata_path(tuple(other)))
 
 
 def test_long_paths_stay_short() -> None:
     """A path of long keys is kept by its digest, so that facets cannot outgrow their document."""
-    path = facets.metadata_path(["k" * 60_000])
+    path = facets.metadata_path(("k" * 60_000,))
     assert len(path) < facets.MAX_TEXT_BYTES
-    assert path != facets.metadata_path(["k" * 60_001])
+    assert path != facets.metadata_path(("k" * 60_001,))
 
 
 def test_words_of_names() -> None:
     """Names are found by their words, case and accents folded."""
-    assert ["ana", "o", "neil", "muller"] == facets.words_of("ÁNA O'Neil-Müller")
+    assert ("ana", "o", "neil", "muller") == facets.words_of("ÁNA O'Neil-Müller")

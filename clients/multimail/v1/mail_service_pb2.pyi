@@ -508,6 +508,7 @@ class SendGuard(_message.Message):
     REQUIRE_CONTACT_FIELD_NUMBER: _builtins.int
     FILTERS_FIELD_NUMBER: _builtins.int
     DEDUPE_KEY_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
     no_open_thread: _builtins.bool
     """No conversation with the person is open: none has a mail younger than 14 days (MULTIMAIL_THREAD_OPEN_DAYS), an
     unanswered inbound mail, or a held or scheduled one.
@@ -520,6 +521,8 @@ class SendGuard(_message.Message):
     """No earlier mail to this address bore this key, at most 256 characters; mail that was cancelled, rejected or not
     approved in time does not count, mail that failed does.
     """
+    filter: _builtins.str
+    """The contact meets this condition too; as SearchContactsRequest.filter. Refusals name the rule `filter`."""
     @_builtins.property
     def not_contacted_within(self) -> _duration_pb2.Duration:
         """Nobody of the account has written to the person within this time, and no mail to them is held or scheduled."""
@@ -537,10 +540,11 @@ class SendGuard(_message.Message):
         require_contact: _builtins.bool = ...,
         filters: _abc.Mapping[_builtins.str, _struct_pb2.Value] | None = ...,
         dedupe_key: _builtins.str = ...,
+        filter: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["not_contacted_within", b"not_contacted_within"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["contact_etag", b"contact_etag", "dedupe_key", b"dedupe_key", "filters", b"filters", "no_open_thread", b"no_open_thread", "not_contacted_within", b"not_contacted_within", "require_contact", b"require_contact"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["contact_etag", b"contact_etag", "dedupe_key", b"dedupe_key", "filter", b"filter", "filters", b"filters", "no_open_thread", b"no_open_thread", "not_contacted_within", b"not_contacted_within", "require_contact", b"require_contact"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -13,6 +13,7 @@ from multimail_server.mail import oversight, states, thread
 from multimail_server.mail.removal import removal
 from multimail_server.mail.suppressions import need_suppressions, suppression_of
 from multimail_server.storage.documents import MoreNeededError, Need
+from multimail_server.storage.mongo import up_to
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -105,7 +106,7 @@ def _again(draft: Draft, outcome: Document) -> Document:
 
 async def mail_to_scrub(database: Database, job: Document, limit: int) -> list[str]:
     """Ids of mails that still name the person, none of them newer than the erasure."""
-    account, until = job["account"], {"$lte": job["until"]}
+    account, until = job["account"], up_to(job["until"])
     by_address = await database.find(
         "emails", {"account": account, "named": {"$in": job["keys"]}, "at": until}, projection={"_id": 1}, limit=limit
     )

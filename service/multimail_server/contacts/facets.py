@@ -10,10 +10,11 @@ from __future__ import annotations
 import hashlib
 import struct
 import unicodedata
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping
 
 SEPARATOR = "\x1f"
 MAX_TEXT_BYTES = 256
@@ -46,7 +47,8 @@ def _walk(value: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], 
             yield from _walk(item, path)
 
 
-def metadata_path(keys: Sequence[str]) -> str:
+@lru_cache(maxsize=512)  # a key may be 64 KiB long
+def metadata_path(keys: tuple[str, ...]) -> str:
     """The path of a metadata key as one string that no other path shares; a long one by its digest."""
     text = "metadata." + ".".join(
         key.replace("\\", "\\\\").replace(".", "\\.").replace(SEPARATOR, "\\_") for key in keys
@@ -99,7 +101,8 @@ def behind(text: str) -> str:
     return head[:-1] + chr(0xE000 if following == 0xD800 else following)
 
 
-def words_of(name: str) -> list[str]:
+@lru_cache(maxsize=4096)
+def words_of(name: str) -> tuple[str, ...]:
     """The words of a name, case and accents folded away."""
     bare = "".join(c for c in unicodedata.normalize("NFKD", name.casefold()) if not unicodedata.combining(c))
-    return "".join(c if c.isalnum() else " " for c in bare).split()
+    return tuple("".join(c if c.isalnum() else " " for c in bare).split())

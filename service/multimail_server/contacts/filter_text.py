@@ -142,11 +142,11 @@ def _metadata(keys: list[str], comparator: str, value: Literal) -> Condition:
     is_star = value.text == "*" and value.stars == (0,)
     if not keys:
         if comparator == ":" and not value.stars:
-            return terms.present(facets.metadata_path([value.text]))
+            return terms.present(facets.metadata_path((value.text,)))
         raise refuse("metadata is asked for a key: metadata:plan, or compared by a path: metadata.plan = pro")
     if not value.is_quoted and terms.AGO.fullmatch(value.text):
         raise refuse("only the service's own times are compared with times before now; write the value, or quote it")
-    path = facets.metadata_path(keys)
+    path = facets.metadata_path(tuple(keys))
     if comparator == ":" and is_star:
         return terms.present(path)
     if comparator in ("=", ":"):

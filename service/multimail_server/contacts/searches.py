@@ -91,14 +91,11 @@ class Searches:
     async def count(self, account: str, search: Search) -> int:
         """How many contacts match; see `find`."""
         search = await self._planned(account, search, BY_ID)
-        rest = {"$match": _rest(account, search)}
-        if len(search.leads) == 1:
-            found = await self._database.aggregate("contacts", [{"$match": search.leads[0]}, rest, {"$count": "n"}])
-            return int(found[0]["n"]) if found else 0
-        runs = [
-            self._database.aggregate("contacts", [{"$match": lead}, rest, {"$project": {"_id": 1}}])
-            for lead in search.leads
-        ]
+        found = [[{"$match": lead}, {"$match": _rest(account, search, lead)}] for lead in search.leads]
+        if len(found) == 1:
+            counted = await self._database.aggregate("contacts", [*found[0], {"$count": "n"}])
+            return int(counted[0]["n"]) if counted else 0
+        runs = [self._database.aggregate("contacts", [*each, {"$project": {"_id": 1}}]) for each in found]
         return len({each["_id"] for run in await asyncio.gather(*runs) for each in run})
 
     async def plan(self, account: str, search: Search, order: Sequence[SortKey] = BY_ID) -> Plan:
@@ -162,7 +159,7 @@ class Searches:
         limit: int,
     ) -> list[Document]:
         """Those that one lead finds, behind a position."""
-        rest = _rest(account, search)
+        rest = _rest(account, search, lead)
         if after is not None:
             if order == BY_ID and _goes_on_with_id(lead):
                 lead = lead | {"_id": {"$gt": after[0]}}
@@ -180,8 +177,10 @@ class Searches:
         )
 
 
-def _rest(account: str, search: Search) -> Clause:
-    return search.rest | {"account": account, "erase_time": None}
+def _rest(account: str, search: Search, lead: Clause) -> Clause:
+    """What must hold of those that a lead finds; what the lead itself says need not be asked of each again."""
+    others = [clause for clause in search.rest.get("$and", [search.rest]) if clause not in (lead, {})]
+    return ({"$and": others} if others else {}) | {"account": account, "erase_time": None}
 
 
 def _is_range(lead: Clause) -> bool:

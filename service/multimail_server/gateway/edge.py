@@ -12,6 +12,7 @@ import grpc
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware.cors import CORSMiddleware
 
+from multimail_server.errors import DomainError, Reason
 from multimail_server.gateway.body import GoneError
 from multimail_server.gateway.failures import failure_of, fault
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from multimail_server.gateway.failures import Failure
 
 log = logging.getLogger("multimail.http")
 
@@ -29,6 +32,12 @@ _TAKES_WITHIN_S = 60.0
 _GIVEN = ("authorization", "content-type", "idempotency-key", "last-event-id", "x-request-id", "x-request-timeout")
 _TOLD = ("retry-after", "x-request-id")
 _MCP = ("mcp-session-id", "mcp-protocol-version")
+_CUT = DomainError(
+    Reason.OUTCOME_UNKNOWN,
+    "The service stopped while it worked on this, which may or may not have happened; repeat it with the same "
+    "Idempotency-Key.",
+    retry_after_s=1,
+)
 _HEADERS = {
     "cache-control": "no-store",
     "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
@@ -79,48 +88,69 @@ class Edge:
         request_id = given if _REQUEST_ID.fullmatch(given) else self._new_id("req")
         scope.setdefault("state", {})["request_id"] = request_id
         scope["app"] = self  # so that routes raise what they refuse
-        started, unread = False, _has_body(scope)
-
-        async def take() -> Message:
-            nonlocal unread
-            message = await receive()
-            unread = message.get("more_body", False)
-            return message
-
-        async def answer(message: Message) -> None:
-            nonlocal started
-            if message["type"] == "http.response.start":
-                started = True
-                headers = MutableHeaders(raw=message["headers"])
-                self._complete(headers, request_id)
-                if self._is_leaving() or (unread and message["status"] >= HTTPStatus.BAD_REQUEST):
-                    headers["connection"] = "close"
-            try:
-                async with asyncio.timeout(_TAKES_WITHIN_S):
-                    await send(message)
-            except TimeoutError:
-                raise GoneError from None
-
+        exchange = _Exchange(scope, receive, send, self._is_leaving)
         try:
-            await self._app(scope, take, answer)
+            await self._app(scope, exchange.receive, exchange.send)
         except GoneError:
             return
-        except Exception as error:
-            failure = failure_of(error)
-            if failure is None:
-                log.exception("a request failed: request_id=%s", request_id)
-                failure = fault(request_id)
-            if started:
+        except (Exception, asyncio.CancelledError) as error:
+            failure = _failure(error, request_id)
+            if exchange.started:
                 raise  # the connection is cut, by which the reader knows that the answer is not whole
-            if not isinstance(error, grpc.aio.AioRpcError):  # a call has a line of its own
-                log.info("http status=%d reason=%s request_id=%s", failure.status, failure.reason, request_id)
-            await failure.response()(scope, receive, answer)
+            await failure.response()(scope, exchange.receive, exchange.send)
 
-    @staticmethod
-    def _complete(headers: MutableHeaders, request_id: str) -> None:
-        headers["x-request-id"] = request_id
+
+def _failure(error: BaseException, request_id: str) -> Failure:
+    """How an error is answered; noted in the log, unless it was a call's, which has a line of its own."""
+    if isinstance(error, asyncio.CancelledError):  # by the stop of the service, which can wait no longer
+        error = _CUT
+    failure = failure_of(error)
+    if failure is None:
+        log.error("a request failed: request_id=%s", request_id, exc_info=error)
+        return fault(request_id)
+    if not isinstance(error, grpc.aio.AioRpcError):
+        log.info("http status=%d reason=%s request_id=%s", failure.status, failure.reason, request_id)
+    return failure
+
+
+class _Exchange:
+    """One request and its answer, as they pass the edge.
+
+    Attributes:
+        started: Whether the answer has begun.
+    """
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, is_leaving: Callable[[], bool]) -> None:
+        self._id = request_id_of(scope)
+        self._receive = receive
+        self._send = send
+        self._is_leaving = is_leaving
+        self._unread = _has_body(scope)
+        self.started = False
+
+    async def receive(self) -> Message:
+        """The next piece of the request."""
+        message = await self._receive()
+        self._unread = message.get("more_body", False)
+        return message
+
+    async def send(self, message: Message) -> None:
+        """Sends the next piece of the answer, its head with what all answers bear."""
+        if message["type"] == "http.response.start":
+            self.started = True
+            self._complete(MutableHeaders(raw=message["headers"]), message["status"])
+        try:
+            async with asyncio.timeout(_TAKES_WITHIN_S):
+                await self._send(message)
+        except TimeoutError:
+            raise GoneError from None
+
+    def _complete(self, headers: MutableHeaders, status: int) -> None:
+        headers["x-request-id"] = self._id
         for name, value in _HEADERS.items():
             headers.setdefault(name, value)
+        if self._is_leaving() or (self._unread and status >= HTTPStatus.BAD_REQUEST):
+            headers["connection"] = "close"
 
 
 def _has_body(scope: Scope) -> bool:

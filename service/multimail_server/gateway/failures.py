@@ -105,7 +105,7 @@ def refusal(error: DomainError, status: int | None = None, headers: Mapping[str,
     return Failure(status_of(error), status, headers)
 
 
-def failure_of(error: Exception) -> Failure | None:
+def failure_of(error: BaseException) -> Failure | None:
     """How this error is answered; None when it is no refusal but a fault of ours."""
     if isinstance(error, DomainError):
         return refusal(error)

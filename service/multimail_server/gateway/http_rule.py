@@ -77,10 +77,10 @@ def parse(text: str) -> Template:
         if not piece.startswith("{"):
             segments.append(_segment(piece, text))
             continue
-        name, _, inside = piece[1:-1].partition("=")
+        name, has_inside, inside = piece[1:-1].partition("=")
         if not _FIELD_PATH.fullmatch(name) or name in {each.field for each in variables}:
             raise ValueError(f"{text!r} has no good name for a variable in {piece}")
-        own = [_segment(each, text) for each in (inside or ANY).split("/")]
+        own = [_segment(each, text) for each in (inside if has_inside else ANY).split("/")]
         start, end = len(segments), len(segments) + len(own)
         open_ended = REST in own
         variables.append(Variable(name, start, None if open_ended else end, many=open_ended or len(own) > 1))
@@ -105,7 +105,7 @@ def _without_verb(text: str) -> tuple[str, str]:
 def _pieces(path: str, text: str) -> list[str]:
     """The path's segments; a variable is one, whatever stands in it."""
     pieces = re.findall(r"\{[^{}]*\}|[^/{}]+", path)
-    if "/".join(pieces) != path:
+    if not pieces or "/".join(pieces) != path:
         raise ValueError(f"{text!r} has empty or unclosed segments")
     return pieces
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 # Beyond, numbers lose their last digits in most readers of JSON.
 MAX_WHOLE = 2**53
+_REASONS = "multimail.v1.ErrorReason"
 WRAPPERS = frozenset(
     f"google.protobuf.{kind}Value"
     for kind in ("Double", "Float", "Int64", "UInt64", "Int32", "UInt32", "Bool", "String", "Bytes")
@@ -53,8 +54,9 @@ def shown_field(message: Message, name: str) -> Any:
 
 @cache
 def words_of(enum: EnumDescriptor) -> dict[int, str]:
-    """The plain word of each value."""
-    return {number: word(EnumTypeWrapper(enum), number) for number in enum.values_by_number}
+    """The plain word of each value; of reasons the word that errors bear."""
+    words = {number: word(EnumTypeWrapper(enum), number) for number in enum.values_by_number}
+    return {number: each.upper() for number, each in words.items()} if enum.full_name == _REASONS else words
 
 
 def says_nothing(enum: EnumDescriptor) -> bool:

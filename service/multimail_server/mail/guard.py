@@ -32,6 +32,7 @@ class Guard:
         contact_etag: The etag the contact must have; may be empty.
         require_contact: They must be a contact already.
         filters: Conditions as in a search.
+        filter: A condition as text, as in a search; may be empty.
         dedupe_key: No earlier mail to them bore this key; may be empty.
     """
 
@@ -40,11 +41,14 @@ class Guard:
     contact_etag: str = ""
     require_contact: bool = False
     filters: Mapping[str, Any] | None = None
+    filter: str = ""
     dedupe_key: str = ""
 
     def search(self, account: str, now: datetime) -> Search | None:
-        """The compiled filters; raises INVALID_FILTER when they cannot be understood."""
-        return compile_search(account, filters=self.filters, now=now) if self.filters else None
+        """The compiled conditions; raises INVALID_FILTER when they cannot be understood."""
+        if not self.filters and not self.filter:
+            return None
+        return compile_search(account, filters=self.filters, filter=self.filter, now=now)
 
     def to_doc(self) -> Document:
         """The guard as a mail that waits keeps it."""
@@ -54,6 +58,7 @@ class Guard:
             "contact_etag": self.contact_etag,
             "require_contact": self.require_contact,
             "filters": [[key, value] for key, value in (self.filters or {}).items()],
+            "filter": self.filter,
             "dedupe_key": self.dedupe_key,
         }
 
@@ -61,12 +66,13 @@ class Guard:
 def guard_from_doc(document: Mapping[str, Any]) -> Guard:
     """The guard that a mail keeps."""
     return Guard(
-        timedelta(seconds=document["not_contacted_within_s"]),
-        document["no_open_thread"],
-        document["contact_etag"],
-        document["require_contact"],
-        dict(document["filters"]),
-        document["dedupe_key"],
+        not_contacted_within=timedelta(seconds=document["not_contacted_within_s"]),
+        no_open_thread=document["no_open_thread"],
+        contact_etag=document["contact_etag"],
+        require_contact=document["require_contact"],
+        filters=dict(document["filters"]),
+        filter=document["filter"],
+        dedupe_key=document["dedupe_key"],
     )
 
 

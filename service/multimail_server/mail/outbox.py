@@ -15,6 +15,7 @@ from multimail_server.mail.compose import compose, needs_smtputf8, sendable
 from multimail_server.mail.content import File
 from multimail_server.mail.smtp import Outcome
 from multimail_server.storage.documents import Need
+from multimail_server.storage.mongo import up_to
 from multimail_server.storage.operation import Operation
 from multimail_server.worker import Worker
 
@@ -132,7 +133,7 @@ class Outbox:
         for state in ("queued", "sending"):
             due += await self._database.find(
                 "emails",
-                {"state": state, "due_at": {"$lte": now}},
+                {"state": state, "due_at": up_to(now)},
                 projection={"fence": 1},
                 sort=[("due_at", 1)],
                 limit=AT_ONCE,

@@ -139,7 +139,7 @@ def moment_of(request: Any, field: str) -> datetime:
 
 
 def guard_of(request: Any, account: str, now: datetime) -> Guard:
-    """The guard of a send, its filters understood."""
+    """The guard of a send, its conditions understood."""
     if not request.HasField("guard"):
         return NO_GUARD
     given = request.guard
@@ -156,6 +156,7 @@ def guard_of(request: Any, account: str, now: datetime) -> Guard:
         contact_etag=given.contact_etag,
         require_contact=given.require_contact,
         filters={key: value_to_json(value) for key, value in given.filters.items()} or None,
+        filter=given.filter,
         dedupe_key=given.dedupe_key,
     )
     try:

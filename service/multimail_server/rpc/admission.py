@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from multimail_server.errors import DomainError, Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
+
+Kind = Literal["read", "change", "stream"]
 
 _BURST_S = 2.0
 _REMEMBERED_KEYS = 10_000
@@ -33,9 +35,12 @@ class Admission:
         self._streams: Counter[str] = Counter()
         self._buckets: dict[str, tuple[float, float]] = {}
 
-    @contextmanager
-    def admitted(self, key_id: str, kind: Literal["read", "change", "stream"]) -> Iterator[None]:
-        """Counts one call while it lasts; raises TOO_BUSY or RATE_LIMITED when it is one too many."""
+    def admitted(self, key_id: str, kind: Kind) -> _Admitted:
+        """A context that counts one call while it lasts; entering raises TOO_BUSY or RATE_LIMITED if it is too many."""
+        return _Admitted(self, key_id, kind)
+
+    def enter(self, key_id: str, kind: Kind) -> None:
+        """Counts one call more, unless it is one too many."""
         if self._rate_per_s:
             self._spend(key_id)
         if self._under_way[kind] >= self._max_concurrent:
@@ -45,13 +50,13 @@ class Admission:
             raise DomainError(Reason.TOO_BUSY, f"This key holds {most} streams; end one first.", retry_after_s=0.5)
         self._under_way[kind] += 1
         self._streams[key_id] += kind == "stream"
-        try:
-            yield
-        finally:
-            self._under_way[kind] -= 1
-            if kind == "stream":
-                self._streams[key_id] -= 1
-                self._streams += Counter()  # forgets keys without one
+
+    def leave(self, key_id: str, kind: Kind) -> None:
+        """Counts a call no more."""
+        self._under_way[kind] -= 1
+        if kind == "stream":
+            self._streams[key_id] -= 1
+            self._streams += Counter()  # forgets keys without one
 
     def _spend(self, key_id: str) -> None:
         """Takes one token from the key's bucket."""
@@ -65,3 +70,18 @@ class Admission:
         if tokens < 1:
             wait = (1 - tokens) / self._rate_per_s
             raise DomainError(Reason.RATE_LIMITED, "This key calls faster than it may.", retry_after_s=wait)
+
+
+@dataclass(frozen=True, slots=True)
+class _Admitted:
+    """The context of one call; a class, for a generator would cost each call some microseconds."""
+
+    admission: Admission
+    key_id: str
+    kind: Kind
+
+    def __enter__(self) -> None:
+        self.admission.enter(self.key_id, self.kind)
+
+    def __exit__(self, *_: object) -> None:
+        self.admission.leave(self.key_id, self.kind)

@@ -7,7 +7,6 @@ import contextlib
 import logging
 import re
 import time
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -110,7 +109,7 @@ class Boundary(grpc.aio.ServerInterceptor):
             metadata = context.invocation_metadata() or ()
             call = _Call(method, self._request_id(metadata), time.perf_counter())
             replies = self._stream(call, handler, raw, metadata, context)
-            async with self._answering(call, context), contextlib.aclosing(replies):
+            async with _Answering(self, call, context), contextlib.aclosing(replies):
                 async for reply in replies:
                     yield reply
 
@@ -143,33 +142,18 @@ class Boundary(grpc.aio.ServerInterceptor):
     ) -> Any:
         metadata = context.invocation_metadata() or ()
         call = _Call(method, self._request_id(metadata), time.perf_counter())
-        async with self._answering(call, context):
+        async with _Answering(self, call, context):
             return await self._stages(call, handler, raw, metadata, context)
 
-    @asynccontextmanager
-    async def _answering(self, call: _Call, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[None]:
-        """Counts and logs the call inside, and turns whatever it raises into its wire form."""
+    def began(self) -> None:
+        """Counts a call."""
         self._under_way += 1
-        try:
-            yield
-        except DomainError as error:
-            await self._refuse(call, context, error)
-        except TimeoutError:
-            await self._refuse(call, context, DomainError(Reason.OUT_OF_TIME, "The call took too long."))
-        except (asyncio.CancelledError, GeneratorExit):
-            call.code = "CANCELLED"
-            raise
-        except grpc.aio.AbortError:
-            call.code = "ABORTED_BY_SERVICER"
-            raise
-        except Exception:
-            log.exception("a call failed: method=%s request_id=%s", call.method, call.request_id)
-            await self._refuse(call, context, _internal(call.request_id))
-        finally:
-            self._under_way -= 1
-            if not self._under_way:
-                self._idle.set()
-            _log(call)
+
+    def ended(self) -> None:
+        """Counts a call no more."""
+        self._under_way -= 1
+        if not self._under_way:
+            self._idle.set()
 
     async def _stages(
         self,
@@ -231,17 +215,55 @@ class Boundary(grpc.aio.ServerInterceptor):
                     await asyncio.gather(following, return_exceptions=True)
                 await replies.aclose()
 
-    async def _refuse(self, call: _Call, context: grpc.aio.ServicerContext[Any, Any], error: DomainError) -> None:
-        call.code, call.reason = CODES[error.reason].name, error.reason.value
-        left = context.time_remaining()
-        trailing = trailing_metadata(error, call.request_id, self.deadline_s if left is None else left)
-        await context.abort(CODES[error.reason], error.message, trailing_metadata=trailing)
-
     def _request_id(self, metadata: Any) -> str:
         for name, value in metadata:
             if name == "x-request-id" and isinstance(value, str) and _REQUEST_ID.fullmatch(value):
                 return value
         return self.new_id("req")
+
+
+@dataclass(slots=True)
+class _Answering:
+    """Counts and logs the call inside, and turns whatever it raises into its wire form.
+
+    A class, for a generator would cost each call some microseconds.
+    """
+
+    boundary: Boundary
+    call: _Call
+    context: grpc.aio.ServicerContext[Any, Any]
+
+    async def __aenter__(self) -> None:
+        self.boundary.began()
+
+    async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        try:
+            if error is not None:
+                await self._failed(error)
+        finally:
+            self.boundary.ended()
+            _log(self.call)
+
+    async def _failed(self, error: BaseException) -> None:
+        call = self.call
+        if isinstance(error, asyncio.CancelledError | GeneratorExit):
+            call.code = "CANCELLED"
+        elif isinstance(error, grpc.aio.AbortError):
+            call.code = "ABORTED_BY_SERVICER"
+        elif isinstance(error, DomainError):
+            await self._refuse(error)
+        elif isinstance(error, TimeoutError):
+            await self._refuse(DomainError(Reason.OUT_OF_TIME, "The call took too long."))
+        elif isinstance(error, Exception):
+            log.error("a call failed: method=%s request_id=%s", call.method, call.request_id, exc_info=error)
+            await self._refuse(_internal(call.request_id))
+
+    async def _refuse(self, error: DomainError) -> None:
+        call = self.call
+        call.code, call.reason = CODES[error.reason].name, error.reason.value
+        left = self.context.time_remaining()
+        trailing = trailing_metadata(error, call.request_id, self.boundary.deadline_s if left is None else left)
+        await self.context.abort(CODES[error.reason], error.message, trailing_metadata=trailing)
 
 
 def _known(handler: _Handler | None) -> _Handler:

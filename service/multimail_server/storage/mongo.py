@@ -6,7 +6,7 @@ import asyncio
 import inspect
 import logging
 from contextlib import contextmanager
-from datetime import UTC
+from datetime import UTC, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pymongo
@@ -37,6 +37,15 @@ _MAJORITY = WriteConcern("majority", j=True)
 _SNAPSHOT = ReadConcern("snapshot")
 # Asked for in one command's own words, since commands do not inherit the client's write concern.
 _MAJORITY_DOCUMENT = {"w": "majority", "j": True}
+
+
+def up_to(moment: datetime) -> dict[str, Any]:
+    """The condition that a time is this one or earlier.
+
+    Times are kept in whole milliseconds. The embedded engine's `$lte` leaves out what is equal where the index has a
+    field behind.
+    """
+    return {"$lt": moment + timedelta(milliseconds=1)}
 
 
 class ConflictError(Exception):
