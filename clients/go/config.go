@@ -15,11 +15,11 @@ import (
 var ServiceConfig string
 
 // Options are those of a connection beside its credentials: deadlines, what is tried again, message sizes, and pings
-// that notice a dead line within 20 seconds and are no more frequent than the service takes.
+// that notice a dead line within 25 seconds and are no more frequent than the service takes.
 func Options() []grpc.DialOption {
 	return []grpc.DialOption{
 		grpc.WithDefaultServiceConfig(ServiceConfig),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(32<<20), grpc.MaxCallSendMsgSize(16<<20)),
-		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 15 * time.Second, Timeout: 5 * time.Second}),
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 15 * time.Second, Timeout: 10 * time.Second}),
 	}
 }

@@ -14,11 +14,11 @@ _CONFIG = Path(__file__).with_name("service_config.json").read_text()
 _LIMITS: tuple[tuple[str, Any], ...] = (
     ("grpc.max_receive_message_length", 32 << 20),
     ("grpc.max_send_message_length", 16 << 20),
-    # The server takes a ping every ten seconds. A dead line is noticed within 20 s, so that a call can be tried again
+    # The server takes a ping every ten seconds. A dead line is noticed within 25 s, so that a call can be tried again
     # within its deadline.
     ("grpc.keepalive_time_ms", 15_000),
-    ("grpc.keepalive_timeout_ms", 5_000),
-    ("grpc.http2.ping_timeout_ms", 5_000),  # grpc waits for the longer of the two
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.ping_timeout_ms", 10_000),  # grpc waits for the longer of the two
     ("grpc.http2.max_pings_without_data", 0),  # else a quiet watch stops looking
     ("grpc.max_reconnect_backoff_ms", 5_000),  # else a service that was away for long is looked for every two minutes
 )

@@ -231,7 +231,11 @@ class Reconnects:
             return pause
         failure = _failure(error, self._where)
         # CANCELLED is how some servers and proxies end streams; what the caller cancels never comes here.
-        broken = error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
+        # INTERNAL, where it is not the service's word, is what grpc's asyncio client makes of a stream that
+        # ends while it is written to.
+        broken = error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED) or (
+            error.code() is grpc.StatusCode.INTERNAL and not failure.log_id
+        )
         if not broken and (error.code() is not grpc.StatusCode.RESOURCE_EXHAUSTED or failure.retry_after is None):
             raise failure from None
         pause = max(pause, failure.retry_after or 0)

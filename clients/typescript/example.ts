@@ -15,7 +15,7 @@ const transport = createGrpcTransport({
   ],
   defaultTimeoutMs: 30_000,
   pingIntervalMs: 15_000,
-  pingTimeoutMs: 5_000,
+  pingTimeoutMs: 10_000,
 });
 const contacts = createClient(ContactService, transport);
 

@@ -34,8 +34,8 @@ class Clock:
 class Failed(grpc.RpcError):
     """A call that failed with a code, perhaps with a word on when to come back."""
 
-    def __init__(self, code: grpc.StatusCode, retry_after_s: int = 0) -> None:
-        self._code, self._retry_after_s = code, retry_after_s
+    def __init__(self, code: grpc.StatusCode, retry_after_s: int = 0, log_id: str = "") -> None:
+        self._code, self._retry_after_s, self._log_id = code, retry_after_s, log_id
 
     def code(self) -> grpc.StatusCode:
         """The code."""
@@ -45,10 +45,10 @@ class Failed(grpc.RpcError):
         """Some text."""
         return "failed"
 
-    def trailing_metadata(self) -> tuple[tuple[str, bytes], ...]:
+    def trailing_metadata(self) -> tuple[tuple[str, str | bytes], ...]:
         """The word, where there is one."""
         if not self._retry_after_s:
-            return ()
+            return (("x-request-id", self._log_id),) if self._log_id else ()
         status, retry = status_pb2.Status(), error_details_pb2.RetryInfo()
         retry.retry_delay.seconds = self._retry_after_s
         status.details.add().Pack(retry)
@@ -158,6 +158,13 @@ def test_streams_come_back_when_they_are_told(clock: Clock, reconnects: Reconnec
     ):
         with pytest.raises(expected):
             reconnects.after(error)
+
+
+def test_an_internal_error_of_the_service_ends_a_stream(clock: Clock, reconnects: Reconnects) -> None:
+    """A stream goes on after an INTERNAL that only grpc speaks of, and ends with one that the service tells."""
+    passes(clock, reconnects.after, Failed(grpc.StatusCode.INTERNAL))
+    with pytest.raises(multimail.InternalError):
+        reconnects.after(Failed(grpc.StatusCode.INTERNAL, log_id="req_1"))
 
 
 def test_a_service_that_ends_its_streams_is_there(clock: Clock, reconnects: Reconnects) -> None:

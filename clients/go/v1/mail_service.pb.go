@@ -1010,7 +1010,9 @@ type SendGuard struct {
 	Filters map[string]*structpb.Value `protobuf:"bytes,5,rep,name=filters,proto3" json:"filters,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// No earlier mail to this address bore this key, at most 256 characters; mail that was cancelled, rejected or not
 	// approved in time does not count, mail that failed does.
-	DedupeKey     string `protobuf:"bytes,6,opt,name=dedupe_key,json=dedupeKey,proto3" json:"dedupe_key,omitempty"`
+	DedupeKey string `protobuf:"bytes,6,opt,name=dedupe_key,json=dedupeKey,proto3" json:"dedupe_key,omitempty"`
+	// The contact meets this condition too; as SearchContactsRequest.filter. Refusals name the rule `filter`.
+	Filter        string `protobuf:"bytes,7,opt,name=filter,proto3" json:"filter,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1083,6 +1085,13 @@ func (x *SendGuard) GetFilters() map[string]*structpb.Value {
 func (x *SendGuard) GetDedupeKey() string {
 	if x != nil {
 		return x.DedupeKey
+	}
+	return ""
+}
+
+func (x *SendGuard) GetFilter() string {
+	if x != nil {
+		return x.Filter
 	}
 	return ""
 }
@@ -4245,7 +4254,7 @@ const file_multimail_v1_mail_service_proto_rawDesc = "" +
 	"\x12OutgoingAttachment\x12 \n" +
 	"\bfilename\x18\x01 \x01(\tB\x04\xe2A\x01\x02R\bfilename\x12'\n" +
 	"\fcontent_type\x18\x02 \x01(\tB\x04\xe2A\x01\x01R\vcontentType\x12\x1e\n" +
-	"\acontent\x18\x03 \x01(\fB\x04\xe2A\x01\x01R\acontent\"\xa1\x03\n" +
+	"\acontent\x18\x03 \x01(\fB\x04\xe2A\x01\x01R\acontent\"\xbf\x03\n" +
 	"\tSendGuard\x12Q\n" +
 	"\x14not_contacted_within\x18\x01 \x01(\v2\x19.google.protobuf.DurationB\x04\xe2A\x01\x01R\x12notContactedWithin\x12*\n" +
 	"\x0eno_open_thread\x18\x02 \x01(\bB\x04\xe2A\x01\x01R\fnoOpenThread\x12'\n" +
@@ -4253,7 +4262,8 @@ const file_multimail_v1_mail_service_proto_rawDesc = "" +
 	"\x0frequire_contact\x18\x04 \x01(\bB\x04\xe2A\x01\x01R\x0erequireContact\x12D\n" +
 	"\afilters\x18\x05 \x03(\v2$.multimail.v1.SendGuard.FiltersEntryB\x04\xe2A\x01\x01R\afilters\x12#\n" +
 	"\n" +
-	"dedupe_key\x18\x06 \x01(\tB\x04\xe2A\x01\x01R\tdedupeKey\x1aR\n" +
+	"dedupe_key\x18\x06 \x01(\tB\x04\xe2A\x01\x01R\tdedupeKey\x12\x1c\n" +
+	"\x06filter\x18\a \x01(\tB\x04\xe2A\x01\x01R\x06filter\x1aR\n" +
 	"\fFiltersEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12,\n" +
 	"\x05value\x18\x02 \x01(\v2\x16.google.protobuf.ValueR\x05value:\x028\x01\">\n" +

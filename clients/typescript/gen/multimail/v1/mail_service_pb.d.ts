@@ -568,6 +568,13 @@ export declare type SendGuard = Message<"multimail.v1.SendGuard"> & {
    * @generated from field: string dedupe_key = 6;
    */
   dedupeKey: string;
+
+  /**
+   * The contact meets this condition too; as SearchContactsRequest.filter. Refusals name the rule `filter`.
+   *
+   * @generated from field: string filter = 7;
+   */
+  filter: string;
 };
 
 /**
