@@ -82,7 +82,7 @@ def import_(
     patience: Annotated[
         timedelta,
         typer.Option(parser=values.duration, metavar="TIME", help="How long to wait for a service that is away."),
-    ] = "2m",  # type: ignore[assignment]  # Typer parses it
+    ] = "30s",  # type: ignore[assignment]  # Typer parses it
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """Make or merge a contact of every row.
