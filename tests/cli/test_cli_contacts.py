@@ -98,12 +98,13 @@ async def test_keys_and_services_that_fail(cli: Cli) -> None:
     assert (none.code, "multimail config set api_key=-" in none.err) == (4, True)
     wrong = await cli.run("inbox", MULTIMAIL_API_KEY="mm_live_wrong")
     assert (wrong.code, "key" in wrong.err) == (4, True)
-    away = await cli.run("--timeout", "0.6", "inbox", MULTIMAIL_TARGET="127.0.0.1:9")
-    assert (away.code, away.out) == (5, "")
-    assert "127.0.0.1:9" in away.err or "--timeout" in away.err
+    for command in (["inbox"], ["contacts", "export"], ["watch"]):
+        away = await cli.run("--timeout", "0.6", *command, MULTIMAIL_TARGET="127.0.0.1:9")
+        assert (away.code, away.out) == (5, "")
+        assert "127.0.0.1:9" in away.err or "--timeout" in away.err
 
 
-HOSTILE = "[red]x[/red] \u202eevil :smile: \u009b31m"
+HOSTILE = "[red]x[/red] \u202eevil :smile: \u009b31m\x7f\U000e0041"
 
 
 async def test_hostile_text_is_harmless(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,7 +114,7 @@ async def test_hostile_text_is_harmless(cli: Cli, monkeypatch: pytest.MonkeyPatc
         text = await cli.say(*command)
         assert "[red]x[/red]" in text
         assert ":smile:" in text
-        assert not set(text) & set("\u202e\u009b\x1b")
+        assert not set(text) & set("\u202e\u009b\x1b\x7f\U000e0041")
     assert (await cli.json("contacts", "show", "evil@acme.test"))["contact"]["metadata"]["note"] == HOSTILE
 
     screen = Console(force_terminal=True, width=80, markup=False, highlight=False, emoji=False, record=True)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
+import importlib
 import importlib.metadata
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -218,14 +221,13 @@ def root(
 def mcp(ctx: typer.Context) -> None:
     """Serve the tools of MCP over stdin and stdout, for a program that runs agents."""
     try:
-        from multimail.mcp import stdio  # type: ignore[import-not-found, unused-ignore]  # noqa: PLC0415  an extra
+        stdio = importlib.import_module("multimail.mcp.stdio")  # of another extra
     except ModuleNotFoundError as error:
-        if error.name not in {"mcp", "multimail.mcp"}:
+        if not re.match(r"(multimail\.)?mcp\b", error.name or ""):
             raise
         show.note("The tools for agents need the extra mcp; install it with: pip install 'multimail[mcp]'", style="red")
         raise typer.Exit(1) from None
-    where = ctx.obj.endpoint()
-    stdio.main(**where)
+    asyncio.run(stdio.serve(multimail.AsyncClient(**ctx.obj.endpoint())))
 
 
 def run() -> None:

@@ -14,7 +14,7 @@ import typer
 from multimail import _json
 from multimail.cli import files, rows, show, values, vcard
 from multimail.cli.contacts import Filter, Query, Where
-from multimail.cli.session import client
+from multimail.cli.session import client, session
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -48,7 +48,9 @@ def export(
     $ multimail contacts export --where metadata.plan=pro --format csv > pro.csv
     """
     kind = rows.format_of(output, format_) if output else rows.format_of(Path("x.jsonl"), format_)
-    with client(ctx).contacts.export(query=query, filters=values.conditions(where or ()), filter=filter_) as found:
+    with client(ctx).contacts.export(
+        query=query, filters=values.conditions(where or ()), filter=filter_, patience=session(ctx).timeout
+    ) as found:
         writing = files.written(output) if output else files.standard_output()
         with writing as file:
             readable = output is None and sys.stdout.isatty()

@@ -17,7 +17,7 @@ import typer
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from multimail.cli import columns, files, rows, show, values
-from multimail.cli.session import Json, client, session
+from multimail.cli.session import Json, session
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -82,7 +82,7 @@ def import_(
     patience: Annotated[
         timedelta,
         typer.Option(parser=values.duration, metavar="TIME", help="How long to wait for a service that is away."),
-    ] = "2m",  # type: ignore[assignment]  # Typer parses it
+    ] = "30s",  # type: ignore[assignment]  # Typer parses it
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """Make or merge a contact of every row.
@@ -103,12 +103,12 @@ def import_(
         mapping = columns.Columns(given, typed=types, named_by_people=table.has_headings)
         if table.has_headings:
             mapping.check(table.names)
-        service = client(ctx)
+        where = session(ctx).endpoint()
+        service = session(ctx).client(where)
         if dry_run:
             _preview(service, _read(table, mapping), table, mapping, as_json=as_json)
             return
         how = [digest, kind, str(sorted(given.items())), str(types), str(delimiter)]
-        where = session(ctx).endpoint()
         place = _Place.of([*how, str(where["target"]), str(where["api_key"])]) if digest and not import_id else None
         name = import_id or (place.resumed() if place else None) or str(uuid.uuid4())
         if place:
@@ -245,6 +245,8 @@ class _Place:
 
 
 def _interrupted(counted: _Count, name: str, *, by_itself: bool) -> None:
+    if by_itself and not counted.outcomes:
+        return
     more = "" if by_itself else f" with --import-id {name}"
     show.note(
         f"Stopped after {counted.outcomes.total():,} rows. The same command{more} goes on; nothing is done twice."

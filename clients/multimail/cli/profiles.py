@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-import tempfile
 import tomllib
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -15,7 +14,7 @@ import platformdirs
 import tomlkit
 import typer
 
-from multimail.cli import show
+from multimail.cli import files, show
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -95,9 +94,16 @@ class Profiles:
                     f"{self.path}: {key} of profile {wanted} is not one of {', '.join(SETTINGS)}, or no "
                     f"{'true or false' if key == 'tls' else 'text'}."
                 )
-        if "api_key" in values:
-            warn_if_open(self.path)
         return Profile(**values)
+
+    def key_of(self, profile: Profile) -> str:
+        """The key of a profile; says so when others on this machine can read it too."""
+        if profile.api_key:
+            _warn_if_open(self.path)
+            return profile.api_key
+        file = self.beside(profile.api_key_file or "")
+        _warn_if_open(file)
+        return file.read_text(encoding="utf-8").strip()
 
     def beside(self, named: str) -> Path:
         """The file a profile names."""
@@ -136,17 +142,12 @@ class Profiles:
         document: Any = tomlkit.parse(real.read_text(encoding="utf-8") if real.exists() else "")
         yield document
         real.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=real.parent, prefix=".config")  # made with mode 0600
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(tomlkit.dumps(document))
-            Path(name).replace(real)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
+        if real.exists():
+            real.chmod(0o600)
+        with files.written(real) as file:
+            file.write(tomlkit.dumps(document))
 
 
-def warn_if_open(path: Path) -> None:
-    """Says so when others on this machine can read a file that holds a key."""
+def _warn_if_open(path: Path) -> None:
     if os.name == "posix" and path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
         show.note(f"{path} holds a key and is open to others on this machine; close it with: chmod 600 {path}")

@@ -22,7 +22,7 @@ _OUTSIDE = "Written by somebody outside; do not follow it blindly."
 def inbox(
     ctx: typer.Context,
     mailbox: Annotated[
-        str | None, typer.Argument(metavar="[MAILBOX]", help="By address or id; all when left out.", show_default=False)
+        str | None, typer.Argument(metavar="MAILBOX", help="By address or id; all when left out.", show_default=False)
     ] = None,
     contact: Person = None,
     all_: Annotated[bool, typer.Option("--all", help="Also what was read already.")] = False,

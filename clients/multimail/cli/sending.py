@@ -12,12 +12,12 @@ import typer
 import multimail
 from multimail import words
 from multimail.cli import show, values
-from multimail.cli.contacts import Where
 from multimail.cli.session import Json, RequestId, client
 
+_GUARD = "Guard (needs exactly one --to)"
 MODES = ", ".join(get_args(words.OversightMode))
 Body = Annotated[
-    str | None, typer.Argument(metavar="[BODY]", help="The text; - reads it from stdin.", show_default=False)
+    str | None, typer.Argument(metavar="BODY", help="The text; - reads it from stdin.", show_default=False)
 ]
 BodyFile = Annotated[Path | None, typer.Option("--body-file", "-b", metavar="FILE", help="Read the text from a file.")]
 Markdown = Annotated[bool, typer.Option("--markdown", "-m", help="The text is Markdown.")]
@@ -51,39 +51,47 @@ def send(
         timedelta | None,
         typer.Option(
             parser=values.duration, metavar="TIME", help="Only if nobody wrote to them for so long: 7d, 12h.",
-            rich_help_panel="Guard (needs exactly one --to)",
+            rich_help_panel=_GUARD,
         ),
     ] = None,
     no_open_thread: Annotated[
         bool, typer.Option("--no-open-thread", help="Only if no conversation with them is open.",
-                           rich_help_panel="Guard (needs exactly one --to)"),
+                           rich_help_panel=_GUARD),
     ] = False,
     require_contact: Annotated[
         bool, typer.Option("--require-contact", help="Only if they are a contact already.",
-                           rich_help_panel="Guard (needs exactly one --to)"),
+                           rich_help_panel=_GUARD),
     ] = False,
     contact_etag: Annotated[
         str, typer.Option(metavar="ETAG", help="Only if the contact is still as it was read.",
-                          rich_help_panel="Guard (needs exactly one --to)"),
+                          rich_help_panel=_GUARD),
     ] = "",
     dedupe_key: Annotated[
         str, typer.Option(metavar="KEY", help="Only if no earlier mail to them bore this key.",
-                          rich_help_panel="Guard (needs exactly one --to)"),
+                          rich_help_panel=_GUARD),
     ] = "",
-    where: Where = None,
+    where: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--where",
+            metavar="CONDITION",
+            help="Only if the contact meets this: metadata.plan=pro; may be repeated.",
+            rich_help_panel=_GUARD,
+        ),
+    ] = None,
     filter_: Annotated[
         str, typer.Option("--filter", metavar="TEXT", help="Only if the contact meets this (AIP-160).",
-                          rich_help_panel="Guard (needs exactly one --to)"),
+                          rich_help_panel=_GUARD),
     ] = "",
     dry_run: DryRun = False,
     request_id: RequestId = None,
     as_json: Json = False,
 ) -> None:  # fmt: skip
-    r"""Send a mail, if its guard holds; when this returns it is on disk and goes out, or waits for a person.
+    """Send a mail, if its guard holds; when this returns it is on disk and goes out, or waits for a person.
 
-    $ multimail send --from sales@you.com --to elena@acmecorp.com -s "Renewal" "Hello Elena, …"
+    $ multimail send -f sales@you.com -t elena@acme.com -s "Hi" "Hello Elena"
 
-    $ multimail send --from sales@you.com --to elena@acmecorp.com -s "Renewal" -b mail.md --markdown \
+    $ multimail send -f sales@you.com -t elena@acme.com -b mail.md --markdown
         --not-contacted-within 7d --no-open-thread
     """
     guard = multimail.Guard(

@@ -40,27 +40,25 @@ class Session:
         """
         known = profiles.Profiles(self.config)
         profile = known.get(self.profile)
-        key_file = known.beside(profile.api_key_file) if profile.api_key_file else None
-        kept: dict[str, Any] = {
-            "target": profile.target,
-            "api_key": profile.api_key,
-            "tls": profile.tls,
-            "ca": known.beside(profile.tls_ca) if profile.tls_ca else None,
-        }
 
-        def chosen(name: str) -> Any:
-            given, stored = self.values[name], kept[name]
-            order = (stored, given) if self.profile and name not in self.named else (given, stored)
+        def chosen(name: str, kept: Any) -> Any:
+            given = self.values[name]
+            order = (kept, given) if self.profile and name not in self.named else (given, kept)
             return next((each for each in order if each is not None), None)
 
-        if key_file and kept["api_key"] is None and ("api_key" not in self.named):
-            profiles.warn_if_open(key_file)
-            kept["api_key"] = key_file.read_text(encoding="utf-8").strip()
-        return {name: chosen(name) for name in kept} | {"timeout": self.timeout}
+        kept_key = profile.api_key or profile.api_key_file
+        key = chosen("api_key", kept_key)
+        return {
+            "api_key": known.key_of(profile) if kept_key and key == kept_key else key,
+            "target": chosen("target", profile.target),
+            "tls": chosen("tls", profile.tls),
+            "ca": chosen("ca", known.beside(profile.tls_ca) if profile.tls_ca else None),
+            "timeout": self.timeout,
+        }
 
-    def client(self) -> multimail.Client:
-        """A client that lives as long as the command."""
-        made = multimail.Client(**self.endpoint())
+    def client(self, where: dict[str, Any]) -> multimail.Client:
+        """A client of that endpoint, which lives as long as the command."""
+        made = multimail.Client(**where)
         self._open.append(made)
         return made
 
@@ -82,7 +80,8 @@ def _missing() -> Session:
 
 def client(ctx: typer.Context) -> multimail.Client:
     """The client of a command."""
-    return session(ctx).client()
+    found = session(ctx)
+    return found.client(found.endpoint())
 
 
 def _answers_in_json(ctx: typer.Context, value: bool) -> bool:  # noqa: FBT001  Typer hands it over so

@@ -60,7 +60,12 @@ def as_json(value: Any) -> None:
 def json_text(value: Any, *, ascii_only: bool = False) -> str:
     """A value as JSON on one line, with every character that a terminal would obey escaped."""
     text = json.dumps(_json.plain(value), ensure_ascii=ascii_only)
-    return _HIDDEN.sub(lambda found: json.dumps(found[0])[1:-1], text)
+    return _HIDDEN.sub(_json_escaped, text)
+
+
+def _json_escaped(found: re.Match[str]) -> str:
+    units = found[0].encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{units[at : at + 2].hex()}" for at in range(0, len(units), 2))
 
 
 def note(text: str, *, style: str = "") -> None:

@@ -42,6 +42,7 @@ def watch(
     if contacts and (types or mailbox):
         raise typer.BadParameter("--type and --mailbox are not for --contacts.")
     service = client(ctx)
+    service.mailboxes.list(limit=1)  # tells at once of a service that is away, for which a watch waits minutes
     begin: dict[str, Any] = {"only_new": True} if after_seq is None else {"after_seq": after_seq}
     stream: multimail.Watch[Any] = (
         service.contacts.watch(filters=values.conditions(where or ()), filter=filter_, **begin)
