@@ -176,3 +176,25 @@ async def test_a_cursor_goes_with_its_own_question(account: Account, client: mul
             assert ("INVALID_PAGE_TOKEN", True) == (reason, "very arguments" in told)
     async with talking(replace(account, name=f"{account.name}c"), "read") as spy:
         assert "INVALID_PAGE_TOKEN" == (await spy.refused("manage_contacts", query="walk.test", cursor=cursor))[0]
+
+
+async def test_long_lists_within_one_thing_are_cut_and_say_so(account: Account) -> None:
+    """A mail to fifty people, and a mailbox with a long allow-list, keep to the budget, and are whole with more."""
+    overseer = await account.client("oversight", "admin", "read")
+    box, allowed = account.mailbox(), [f"d{n}.allowed.test" for n in range(600)]
+    await overseer.mailboxes.create(email=box, oversight_mode="autonomous", allow_list=allowed)
+    await overseer.close()
+    people = [f"someone-with-a-rather-long-name-{n}@person.test" for n in range(50)]
+    async with talking(account) as talk:
+        sent = await talk.facts("send_email", from_mailbox=box, to=people, subject="x", body="y" * 3000)
+        for tool, arguments in (
+            ("read_email", {"email_id": sent["email"]["id"]}),
+            ("manage_mailboxes", {"action": "get", "mailbox": box}),
+        ):
+            for tokens, whole in ((1000, False), (20_000, True)):
+                result = await talk.call(tool, max_tokens=tokens, **arguments)
+                fits(result, tokens)
+                facts = result.structured_content
+                told = facts["email"]["to"] if tool == "read_email" else facts["mailboxes"][0]["allow_list"]
+                assert whole == (told in (people, allowed))
+                assert whole != ("more max_tokens" in facts.get("note", ""))

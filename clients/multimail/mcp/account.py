@@ -12,7 +12,7 @@ from multimail.errors import InvalidArgumentError, Violation
 from multimail.mcp import shown
 from multimail.mcp.paging import listed
 from multimail.mcp.shown import ShownMailbox, ShownNotification, ShownSuppression
-from multimail.mcp.told import Outside, Page
+from multimail.mcp.told import Outside, Page, room, size
 from multimail.mcp.tool import Changing, Paged, Texts, action, tool
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _RULES = "display_name oversight_mode hold_first_contact allow_list approval_ttl in_doubt_policy idempotency_key"
 _MAILBOXES = {
     "list": action("read", "limit cursor max_tokens"),
-    "get": action("read", "mailbox"),
+    "get": action("read", "mailbox max_tokens"),
     "create": action("admin", f"mailbox {_RULES}"),
     "update": action("admin", f"mailbox etag {_RULES}"),
     "delete": action("admin", "mailbox etag idempotency_key"),
@@ -79,7 +79,7 @@ async def manage_mailboxes(client: AsyncClient, given: ManageMailboxes) -> Mailb
         return MailboxesTold(mailboxes=page.pop("items"), **page)
     _require(given.mailbox, "mailbox")
     if given.action == "get":
-        return MailboxesTold(mailboxes=[shown.mailbox(await client.mailboxes.get(given.mailbox))])
+        return _whole(await client.mailboxes.get(given.mailbox), given)
     if given.action == "create":
         made = await client.mailboxes.create(
             email=given.mailbox,
@@ -107,6 +107,15 @@ async def manage_mailboxes(client: AsyncClient, given: ManageMailboxes) -> Mailb
         return MailboxesTold(mailboxes=[shown.mailbox(changed)])
     gone = await client.mailboxes.delete(given.mailbox, etag=given.etag, request_id=given.request_id)
     return MailboxesTold(mailboxes=[shown.mailbox(gone)], note="It is deleted; its address is free again.")
+
+
+def _whole(found: Mailbox, given: ManageMailboxes) -> MailboxesTold:
+    """One mailbox with its allow-list, if that fits."""
+    box = shown.mailbox(found, 1000)
+    if size([box]) <= room(given.max_tokens):
+        return MailboxesTold(mailboxes=[box])
+    note = "The allow_list is not whole: do not send it back as it is; call get with more max_tokens."
+    return MailboxesTold(mailboxes=[shown.mailbox(found)], note=note)
 
 
 def _box(found: Mailbox) -> tuple[ShownMailbox, list[Outside]]:

@@ -53,14 +53,15 @@ def _held(found: HeldEmail) -> tuple[HeldMail, list[Outside]]:
 
 
 def _cut(found: HeldEmail, most: int) -> tuple[HeldMail, list[Outside]]:
-    """A mail so long that it fills an answer by itself, with the beginning of its text."""
+    """A mail so long that it fills an answer by itself, with the beginning of its text and of its lists."""
     frame, texts = _shown(found, "", cut=True)
     return _shown(found, beginning(found.email.body, max(most - size([frame, *texts]) - 200, 400)), cut=True)
 
 
 def _shown(found: HeldEmail, body: str, *, cut: bool = False) -> tuple[HeldMail, list[Outside]]:
-    mail, texts = shown.read_email(found.email, body, cut=cut)
-    people = [ShownPerson.of(each.contact) for each in found.people[:10] if each.contact]
+    most = 3 if cut else 50
+    mail, texts = shown.read_email(found.email, body, cut=cut, most=most)
+    people = [ShownPerson.of(each.contact) for each in found.people[:most] if each.contact]
     return HeldMail.of(mail, people=people, recipients=[]), texts
 
 

@@ -97,14 +97,19 @@ async def read_email(client: AsyncClient, given: ReadOne) -> ReadTold:
     """
     email = await client.get_email(given.email_id)
     start = _offset(given.cursor, email.content_sha256, len(email.body))
-    frame, texts = shown.read_email(email, "", cut=True)
-    body = beginning(email.body[start:], max(room(given.max_tokens) - size([frame, *texts]) - 200, 400))
+    most, parts = 50, room(given.max_tokens)
+    frame, texts = shown.read_email(email, "", cut=True, most=most)
+    if size([frame, *texts]) > parts // 2:
+        most = 3
+        frame, texts = shown.read_email(email, "", cut=True, most=most)
+    body = beginning(email.body[start:], max(parts - size([frame, *texts]) - 200, 400))
     end = start + len(body)
     more = end < len(email.body)
-    found, texts = shown.read_email(email, body, cut=more)
-    note = "; ".join(email.defects) and f"The mail arrived broken: {line('; '.join(email.defects))}"
+    found, texts = shown.read_email(email, body, cut=more, most=most)
+    notes = [f"The mail arrived broken: {line('; '.join(email.defects))}."] if email.defects else []
+    notes += ["Lists are cut to 3 entries; give more max_tokens for all."] if most == 3 else []
     cursor = f"{email.content_sha256[:12]}.{end}" if more else ""
-    return ReadTold(email=found, untrusted=texts, note=note, next_cursor=cursor)
+    return ReadTold(email=found, untrusted=texts, note=" ".join(notes), next_cursor=cursor)
 
 
 def _offset(cursor: str, sha256: str, length: int) -> int:

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from multimail.mcp.told import Outside, Shown, line, outside
 
-_FEW = 5
+FEW = 5
 _ADDRESS = re.compile(r"[^\s<>\"(),;:\[\]\\@]{1,64}@[^\s<>\"(),;:\[\]\\@]{1,255}")
 
 
@@ -125,7 +125,7 @@ class ReadEmail(ShownEmail):
     oversight_mode: str = ""
     decision: ShownDecision | None = None
     recipients: list[ShownRecipient] = []
-    events: list[ShownEvent] = Field([], description="The newest 20.")
+    events: list[ShownEvent] = Field([], description="The newest.")
     attachments: list[ShownAttachment] = []
     authentication: str = Field("", description="SPF, DKIM, DMARC, as a trusted server found them.")
     truncated: bool = Field(False, description="The mail was longer than is kept.")
@@ -145,7 +145,7 @@ class ShownPerson(Shown):
 class HeldMail(ReadEmail):
     """A mail that waits for a decision."""
 
-    people: list[ShownPerson] = Field([], description="The first 10 whom it goes to or came from.")
+    people: list[ShownPerson] = Field([], description="Whom it goes to or came from.")
 
 
 class ShownThread(Shown):
@@ -173,8 +173,8 @@ class ShownMailbox(Shown):
     oversight_mode: str
     etag: str = ""
     hold_first_contact: bool = False
-    allow_list: list[str] = Field([], description="The first 20.")
-    allow_list_count: int = 0
+    allow_list: list[str] = []
+    allow_list_count: int = Field(0, description="How many it has, where only the first are shown.")
     approval_ttl: timedelta
     in_doubt_policy: str
     delete_time: datetime | None = None
@@ -218,8 +218,8 @@ class ShownCheck(Shown):
 
 def list_email(email: Any) -> tuple[ShownEmail, list[Outside]]:
     """A mail in a list."""
-    shown = ShownEmail.of(email, **_of_email(email, _FEW), snippet="" if email.untrusted else email.snippet)
-    return shown, outside(email.id, *_foreign(email, list_=True), email.snippet if email.untrusted else "")
+    shown = ShownEmail.of(email, **_of_email(email, FEW), snippet="" if email.untrusted else email.snippet)
+    return shown, outside(email.id, *_foreign(email, 0), email.snippet if email.untrusted else "")
 
 
 def _of_email(email: Any, most: int) -> dict[str, Any]:
@@ -235,47 +235,61 @@ def _of_email(email: Any, most: int) -> dict[str, Any]:
     }
 
 
-def _foreign(email: Any, *, list_: bool) -> list[str]:
-    """What outsiders wrote on a mail, but its text: its subject, odd addresses, names of files, servers' replies."""
-    cut = line if list_ else str
-    said = [f"Subject: {cut(email.subject)}"] if (email.untrusted or email.in_reply_to) and email.subject else []
+def _foreign(email: Any, most: int) -> list[str]:
+    """What outsiders wrote on a mail, but its text: its subject, odd addresses, names of files, servers' replies.
+
+    Args:
+        email: The mail.
+        most: How many entries each list of it shows; none in a list of mails, where the subject is cut too.
+    """
+    said = []
+    if (email.untrusted or email.in_reply_to) and email.subject:
+        said.append(f"Subject: {email.subject if most > FEW else line(email.subject)}")
+    odd = [each for each in (*email.to, *email.cc, *email.reply_to) if not _addresses([each])]
     if email.from_ and not _addresses([email.from_]):
-        said.append(f"From: {cut(email.from_)}")
-    if list_:
-        return said
-    said += [
-        f"In its headers: {cut(each)}" for each in (*email.to, *email.cc, *email.reply_to) if not _addresses([each])
-    ]
+        said.append(f"From: {line(email.from_)}")
+    said += [f"In its headers: {line(each)}" for each in odd[:most]]
     if email.untrusted:
-        said += [
-            f"File {n}: {line(each.filename)} ({line(each.content_type)})" for n, each in enumerate(email.attachments)
-        ]
-    said += [f"Server of {each.address}: {line(each.response)}" for each in email.recipients if each.response]
-    said += [f"Report of {each.address}: {line(each.detail)}" for each in email.events[-20:] if each.detail]
+        files = enumerate(email.attachments[:most])
+        said += [f"File {number}: {line(each.filename)} ({line(each.content_type)})" for number, each in files]
+    said += [f"Server of {each.address}: {line(each.response)}" for each in email.recipients[:most] if each.response]
+    said += [f"Report of {each.address}: {line(each.detail)}" for each in _newest(email, most) if each.detail]
     return said
 
 
-def read_email(email: Any, body: str, *, cut: bool) -> tuple[ReadEmail, list[Outside]]:
-    """A mail as it is read, with this much of its body."""
+def _newest(email: Any, most: int) -> list[Any]:
+    """Its newest reports."""
+    return email.events[-most:] if most else []
+
+
+def read_email(email: Any, body: str, *, cut: bool, most: int = 50) -> tuple[ReadEmail, list[Outside]]:
+    """A mail as it is read.
+
+    Args:
+        email: The mail.
+        body: As much of its body as is shown.
+        cut: Whether the body goes on.
+        most: How many entries each of its lists shows.
+    """
     shown = ReadEmail.of(
         email,
-        **_of_email(email, 50),
+        **_of_email(email, most),
         snippet="",
-        cc=_addresses(email.cc),
-        bcc=email.bcc,
-        reply_to=_addresses(email.reply_to),
+        cc=_addresses(email.cc)[:most],
+        bcc=email.bcc[:most],
+        reply_to=_addresses(email.reply_to)[:most],
         body="" if email.untrusted else body,
         decision=ShownDecision.of(email.decision) if email.decision else None,
-        recipients=[ShownRecipient.of(each) for each in email.recipients],
-        events=[ShownEvent.of(each) for each in email.events[-20:]],
+        recipients=[ShownRecipient.of(each) for each in email.recipients[:most]],
+        events=[ShownEvent.of(each) for each in _newest(email, most)],
         attachments=[
             ShownAttachment(index=number, filename="" if email.untrusted else each.filename, size_bytes=each.size_bytes)
-            for number, each in enumerate(email.attachments)
+            for number, each in enumerate(email.attachments[:most])
         ],
         authentication=_authentication(email.authentication),
         cut=cut,
     )
-    said = [*_foreign(email, list_=False), *(["Text:", body] if email.untrusted and body else [])]
+    said = [*_foreign(email, most), *(["Text:", body] if email.untrusted and body else [])]
     return shown, outside(email.id, *said)
 
 
@@ -288,16 +302,11 @@ def _authentication(found: Any) -> str:
 
 def thread(found: Any) -> tuple[ShownThread, list[Outside]]:
     """A conversation."""
-    ids = {"contact_ids": found.contact_ids[:_FEW], "mailbox_ids": found.mailbox_ids[:_FEW]}
+    ids = {"contact_ids": found.contact_ids[:FEW], "mailbox_ids": found.mailbox_ids[:FEW]}
     return ShownThread.of(found, **ids), outside(found.id, f"Subject: {line(found.subject)}" if found.subject else "")
 
 
-def mailbox(found: Any) -> ShownMailbox:
-    """A mailbox."""
-    many = len(found.allow_list) if len(found.allow_list) > 20 else 0
-    return ShownMailbox.of(found, allow_list=found.allow_list[:20], allow_list_count=many)
-
-
-def contact(found: Any) -> ShownContact:
-    """A contact."""
-    return ShownContact.of(found)
+def mailbox(found: Any, most: int = FEW) -> ShownMailbox:
+    """A mailbox, with so many entries of its allow-list."""
+    many = len(found.allow_list) if len(found.allow_list) > most else 0
+    return ShownMailbox.of(found, allow_list=found.allow_list[:most], allow_list_count=many)
