@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 # Commands that install or start things: a page's test has all that already.
 NOT_RUN = re.compile(r"^\s*(make|pip|git|npm|go|kill|\.venv/bin/multimail-server)\b", re.MULTILINE)
+# What a machine with Python and make alone may lack.
+NOT_HERE = [name for name in ("curl",) if shutil.which(name) is None]
 FENCED = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -55,9 +58,14 @@ def examples(page: Path) -> list[Example]:
         if language in ("json", "text") and found:
             before = found.pop()
             found.append(Example(before.line, before.language, before.text, body, language == "json"))
-        elif language == "python" or (language == "sh" and not NOT_RUN.search(body)):
+        elif language == "python" or (language == "sh" and _runs(body)):
             found.append(Example(text.count("\n", 0, match.start()) + 1, language, body))
     return found
+
+
+def _runs(block: str) -> bool:
+    """Whether the block of a shell runs here."""
+    return not NOT_RUN.search(block) and not any(re.search(rf"^{name}\b", block, re.MULTILINE) for name in NOT_HERE)
 
 
 def run(page: Path, folder: Path, replaced: dict[str, str], environment: dict[str, str]) -> None:
