@@ -69,19 +69,26 @@ def comments() -> dict[str, str]:
     for file in files:
         if file.package.startswith("multimail."):
             for location in file.source_code_info.location:
-                if location.leading_comments and len(location.path) > 1:
+                name = full_name(file, location.path)
+                if location.leading_comments and name:
                     lines = location.leading_comments.rstrip().split("\n")
-                    found[full_name(file, location.path)] = "\n".join(line.removeprefix(" ") for line in lines)
+                    found[name] = "\n".join(line.removeprefix(" ") for line in lines)
     return dict(sorted(found.items()))
 
 
 def full_name(file: FileDescriptorProto, path: Sequence[int]) -> str:
-    """The name of what a path of numbers leads to: fields of descriptor.proto and places in them, by turns."""
+    """The name of what a path of numbers leads to, fields of descriptor.proto and places in them by turns.
+
+    Empty for what has no name of its own: the file itself, its imports, and what stands inside options.
+    """
     names, here = [file.package], file
-    for number, index in zip(path[::2], path[1::2], strict=True):
-        here = getattr(here, here.DESCRIPTOR.fields_by_number[number].name)[index]
+    for number, index in zip(path[::2], path[1::2], strict=False):
+        field = here.DESCRIPTOR.fields_by_number[number]
+        if field.message_type is None or not field.is_repeated:
+            return ""
+        here = getattr(here, field.name)[index]
         names.append(here.name)
-    return ".".join(names)
+    return ".".join(names) if len(names) > 1 else ""
 
 
 def image(protos: Path, target: Path) -> None:

@@ -99,4 +99,4 @@ def _bearer(metadata: Sequence[tuple[str, str | bytes]]) -> str:
             scheme, _, key = value.partition(" ")
             if scheme.lower() == "bearer":
                 return key.strip()
-    raise DomainError(Reason.KEY_MISSING, "This call needs an API key in its metadata: authorization: Bearer mm_live_…")
+    raise DomainError(Reason.KEY_MISSING, "This call needs an API key: authorization: Bearer mm_live_…")

@@ -18,15 +18,13 @@ if TYPE_CHECKING:
 
 Schema = dict[str, Any]
 
-_INT32: Schema = {"type": "integer", "format": "int32"}
-_INT64: Schema = {"type": "integer", "format": "int64"}
 _SCALARS: dict[int, Schema] = {
     FieldDescriptor.TYPE_STRING: {"type": "string"},
     FieldDescriptor.TYPE_BYTES: {"type": "string", "contentEncoding": "base64"},
     FieldDescriptor.TYPE_BOOL: {"type": "boolean"},
     FieldDescriptor.TYPE_DOUBLE: {"type": "number"},
-    FieldDescriptor.TYPE_INT32: _INT32,
-    FieldDescriptor.TYPE_INT64: _INT64,
+    FieldDescriptor.TYPE_INT32: {"type": "integer", "format": "int32"},
+    FieldDescriptor.TYPE_INT64: {"type": "integer", "format": "int64"},
 }
 # Behind it, in the comment of an error reason, stands a sample of the error.
 _SAMPLE = "\n\n"
