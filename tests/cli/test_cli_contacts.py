@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 from rich.console import Console
+from tests.rpc.calls import stubs
 
 from multimail.cli import show
+from multimail.v1 import contact_service_pb2
 
 if TYPE_CHECKING:
     from tests.cli.run import Cli
+    from tests.conftest import Account
 
 
 async def test_a_contact_from_made_to_erased(cli: Cli) -> None:
@@ -124,3 +127,17 @@ async def test_hostile_text_is_harmless(cli: Cli, monkeypatch: pytest.MonkeyPatc
     assert "[red]x[/red] \\u202eevil :smile:" in drawn
     assert "email_01M89YKN8WBWK4V87BPY9FFQN0" in drawn
     assert max(map(len, drawn.splitlines())) <= 80
+
+
+async def test_json_is_that_of_the_api(cli: Cli, account: Account) -> None:
+    """What a command answers in JSON has the fields, times and words of the API's own messages."""
+    made = await cli.json(
+        "contacts", "upsert", "elena@acme.test", "--set", "n=1", "--last-contacted", "2026-01-02T03:04Z"
+    )
+    async with stubs(account) as (contacts, _):
+        message = await contacts.GetContact(contact_service_pb2.GetContactRequest(email="elena@acme.test"))
+    fields = set(message.DESCRIPTOR.fields_by_name)
+    assert set(made) - {"outcome"} <= fields
+    assert fields - set(made) == {"last_inbound"}  # which never was
+    assert made["last_contacted"] == message.last_contacted.ToJsonString() == "2026-01-02T03:04:00Z"
+    assert made["update_time"] == message.update_time.ToJsonString()

@@ -11,7 +11,7 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.cli.run import PROGRAM, Cli
 
@@ -158,6 +158,7 @@ async def test_help_and_completion(cli: Cli) -> None:
     assert "contacts" in completed.out
 
 
+@settings(max_examples=50)
 @given(st.lists(st.text(min_size=1).filter(lambda key: key == key.strip()), min_size=1, max_size=5))
 def test_paths_are_read_as_they_are_written(keys: list[str]) -> None:
     """Any keys make a path that is read back as the same keys."""
