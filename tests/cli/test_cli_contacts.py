@@ -104,7 +104,7 @@ async def test_keys_and_services_that_fail(cli: Cli) -> None:
     for command in (["inbox"], ["contacts", "export"], ["watch"]):
         away = await cli.run("--timeout", "0.6", *command, MULTIMAIL_TARGET="127.0.0.1:9")
         assert (away.code, away.out) == (5, "")
-        assert "127.0.0.1:9" in away.err or "--timeout" in away.err
+        assert "Is the service running at 127.0.0.1:9?" in away.err or "--timeout" in away.err
 
 
 HOSTILE = "[red]x[/red] \u202eevil :smile: \u009b31m\x7f\U000e0041"
