@@ -60,6 +60,19 @@ async def test_on_a_terminal(cli: Cli, account: Account) -> None:
     assert f"b{account.name}.test".replace("b", "b" * 40 + "@", 1) in narrow.replace("\r\n", "")
 
 
+async def test_an_import_on_a_terminal(cli: Cli) -> None:
+    """A bar says how far it is and how fast, and is gone in the end; an export to the screen obeys nobody's text."""
+    rows = "".join(f'{{"email": "p{n}@acme.test", "note": "\\u009b2J"}}\n' for n in range(300))
+    code, shown = await program(cli, "contacts", "import", str(cli.file("in.jsonl", rows)))
+    assert code == 0
+    assert "300 rows: 300 created" in shown.splitlines()[-1]
+    assert "%" in shown
+    _, exported = await program(cli, "contacts", "export", "-w", "metadata.note=x", "--format", "csv")
+    assert exported.startswith("email,name,")
+    code, exported = await program(cli, "contacts", "export", "p1@acme.test", "--format", "csv")
+    assert (code, "\\x9b2J" in exported, "\u009b" in exported) == (0, True, False)
+
+
 async def test_a_watch_ends_with_ctrl_c(cli: Cli, account: Account) -> None:
     """SIGINT ends it with 130 and no traceback, and what was told before is on the other end of the pipe."""
     process = await asyncio.create_subprocess_exec(
