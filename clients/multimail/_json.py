@@ -21,7 +21,8 @@ M = TypeVar("M")
 _MAX_WHOLE = 2**53
 _HALF = "holds half of a surrogate pair, which is no character"
 _MAX_DEPTH = 28  # protobuf refuses what nests much deeper
-_BESIDE = ("outcome", "duplicate", "content")
+# Fields of what callers get whose emptiness means that there is none.
+_ABSENT_WHEN_EMPTY = {"outcome", "duplicate", "content", "kind", "email_state", "event"}
 
 
 def _refused(path: str, why: str) -> InvalidArgumentError:
@@ -158,11 +159,15 @@ def to_duration(given: timedelta | None, path: str) -> Duration | None:
 def plain(value: Any) -> Any:
     """What JSON holds of what callers get: the API's names, times as RFC 3339, durations in seconds, bytes in base64.
 
-    What an answer says beside the thing itself, such as `outcome`, is left out where it says nothing.
+    What can be absent is left out where it is, as in the service's own JSON.
     """
     if is_dataclass(value) and not isinstance(value, type):
         named = ((each.name, getattr(value, each.name)) for each in fields(value))
-        return {name.rstrip("_"): plain(item) for name, item in named if item or name not in _BESIDE}
+        return {
+            name.rstrip("_"): plain(item)
+            for name, item in named
+            if item is not None and (item or name not in _ABSENT_WHEN_EMPTY)
+        }
     if isinstance(value, datetime):
         return to_timestamp(value, "time").ToJsonString()
     if isinstance(value, timedelta):

@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 from rich.console import Console
+from tests.rpc.calls import stubs
 
 from multimail.cli import show
+from multimail.v1 import contact_service_pb2
 
 if TYPE_CHECKING:
     from tests.cli.run import Cli
+    from tests.conftest import Account
 
 
 async def test_a_contact_from_made_to_erased(cli: Cli) -> None:
@@ -101,7 +104,7 @@ async def test_keys_and_services_that_fail(cli: Cli) -> None:
     for command in (["inbox"], ["contacts", "export"], ["watch"]):
         away = await cli.run("--timeout", "0.6", *command, MULTIMAIL_TARGET="127.0.0.1:9")
         assert (away.code, away.out) == (5, "")
-        assert "127.0.0.1:9" in away.err or "--timeout" in away.err
+        assert "Is the service running at 127.0.0.1:9?" in away.err or "--timeout" in away.err
 
 
 HOSTILE = "[red]x[/red] \u202eevil :smile: \u009b31m\x7f\U000e0041"
@@ -124,3 +127,17 @@ async def test_hostile_text_is_harmless(cli: Cli, monkeypatch: pytest.MonkeyPatc
     assert "[red]x[/red] \\u202eevil :smile:" in drawn
     assert "email_01M89YKN8WBWK4V87BPY9FFQN0" in drawn
     assert max(map(len, drawn.splitlines())) <= 80
+
+
+async def test_json_is_that_of_the_api(cli: Cli, account: Account) -> None:
+    """What a command answers in JSON has the fields, times and words of the API's own messages."""
+    made = await cli.json(
+        "contacts", "upsert", "elena@acme.test", "--set", "n=1", "--last-contacted", "2026-01-02T03:04Z"
+    )
+    async with stubs(account) as (contacts, _):
+        message = await contacts.GetContact(contact_service_pb2.GetContactRequest(email="elena@acme.test"))
+    fields = set(message.DESCRIPTOR.fields_by_name)
+    assert set(made) - {"outcome"} <= fields
+    assert fields - set(made) == {"last_inbound"}  # which never was
+    assert made["last_contacted"] == message.last_contacted.ToJsonString() == "2026-01-02T03:04:00Z"
+    assert made["update_time"] == message.update_time.ToJsonString()

@@ -11,7 +11,7 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.cli.run import PROGRAM, Cli
 
@@ -58,6 +58,19 @@ async def test_on_a_terminal(cli: Cli, account: Account) -> None:
     assert max(len(line) for line in plain.replace("\x1b[1m", "").replace("\x1b[0m", "").splitlines()) <= 80
     _, narrow = await program(cli, "mailboxes", "list", columns=40)
     assert f"b{account.name}.test".replace("b", "b" * 40 + "@", 1) in narrow.replace("\r\n", "")
+
+
+async def test_an_import_on_a_terminal(cli: Cli) -> None:
+    """A bar says how far it is and how fast, and is gone in the end; an export to the screen obeys nobody's text."""
+    rows = "".join(f'{{"email": "p{n}@acme.test", "note": "\\u009b2J"}}\n' for n in range(300))
+    code, shown = await program(cli, "contacts", "import", str(cli.file("in.jsonl", rows)))
+    assert code == 0
+    assert "300 rows: 300 created" in shown.splitlines()[-1]
+    assert "%" in shown
+    _, exported = await program(cli, "contacts", "export", "-w", "metadata.note=x", "--format", "csv")
+    assert exported.startswith("email,name,")
+    code, exported = await program(cli, "contacts", "export", "p1@acme.test", "--format", "csv")
+    assert (code, "\\x9b2J" in exported, "\u009b" in exported) == (0, True, False)
 
 
 async def test_a_watch_ends_with_ctrl_c(cli: Cli, account: Account) -> None:
@@ -158,6 +171,7 @@ async def test_help_and_completion(cli: Cli) -> None:
     assert "contacts" in completed.out
 
 
+@settings(max_examples=50)
 @given(st.lists(st.text(min_size=1).filter(lambda key: key == key.strip()), min_size=1, max_size=5))
 def test_paths_are_read_as_they_are_written(keys: list[str]) -> None:
     """Any keys make a path that is read back as the same keys."""

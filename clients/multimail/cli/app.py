@@ -118,7 +118,8 @@ def sentence(error: multimail.MultimailError) -> str:
         )
     if isinstance(error, multimail.DeadlineExceededError):
         return f"{error.message.rstrip('.')}. Allow it more time with --timeout."
-    return str(error).replace("with ca= or", "with --tls-ca or")
+    said = f"The service cannot be reached. {error.hint}" if error.reason == "CONNECTION" and error.hint else str(error)
+    return said.replace("with ca= or", "with --tls-ca or")
 
 
 app = typer.Typer(

@@ -52,6 +52,9 @@ class Columns:
 
     def __init__(self, given: Mapping[str, str], *, typed: bool, named_by_people: bool) -> None:
         self._given = {column: _place(place) for column, place in given.items()}
+        places = [place for place in self._given.values() if place != IGNORED]
+        if twice := next((place for place in places if places.count(place) > 1), None):
+            raise typer.BadParameter(f"--map: two columns go to {twice}; leave one out with 'COLUMN=-'.")
         self._typed = typed
         self._named_by_people = named_by_people
         self.places = lru_cache(maxsize=1024)(self._places)

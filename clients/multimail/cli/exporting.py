@@ -93,7 +93,7 @@ def _csv(found: Iterable[multimail.Contact]) -> Iterable[str]:
             metadata = dict(values.flat(contact.metadata))
             paths |= dict.fromkeys(metadata)
             told = _json.plain(contact)
-            kept.write(json.dumps([[told[name] for name in _FIELDS], metadata]) + "\n")
+            kept.write(json.dumps([[told.get(name) for name in _FIELDS], metadata]) + "\n")
         kept.seek(0)
         row = _Rows()
         ordered = sorted(paths)
