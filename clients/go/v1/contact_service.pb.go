@@ -24,6 +24,116 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// Request of GetCaller.
+type GetCallerRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetCallerRequest) Reset() {
+	*x = GetCallerRequest{}
+	mi := &file_multimail_v1_contact_service_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetCallerRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetCallerRequest) ProtoMessage() {}
+
+func (x *GetCallerRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_multimail_v1_contact_service_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetCallerRequest.ProtoReflect.Descriptor instead.
+func (*GetCallerRequest) Descriptor() ([]byte, []int) {
+	return file_multimail_v1_contact_service_proto_rawDescGZIP(), []int{0}
+}
+
+// The holder of an API key.
+type Caller struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The account that everything this key sees belongs to.
+	Account string `protobuf:"bytes,1,opt,name=account,proto3" json:"account,omitempty"`
+	// The key's id, `key_` and 26 characters; never the key itself.
+	KeyId string `protobuf:"bytes,2,opt,name=key_id,json=keyId,proto3" json:"key_id,omitempty"`
+	// The name under which the key's acts stand in logs and notifications.
+	Agent string `protobuf:"bytes,3,opt,name=agent,proto3" json:"agent,omitempty"`
+	// What the key may do, in alphabetical order: `admin`, `oversight`, `read`, `send`, `write`.
+	Scopes        []string `protobuf:"bytes,4,rep,name=scopes,proto3" json:"scopes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Caller) Reset() {
+	*x = Caller{}
+	mi := &file_multimail_v1_contact_service_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Caller) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Caller) ProtoMessage() {}
+
+func (x *Caller) ProtoReflect() protoreflect.Message {
+	mi := &file_multimail_v1_contact_service_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Caller.ProtoReflect.Descriptor instead.
+func (*Caller) Descriptor() ([]byte, []int) {
+	return file_multimail_v1_contact_service_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Caller) GetAccount() string {
+	if x != nil {
+		return x.Account
+	}
+	return ""
+}
+
+func (x *Caller) GetKeyId() string {
+	if x != nil {
+		return x.KeyId
+	}
+	return ""
+}
+
+func (x *Caller) GetAgent() string {
+	if x != nil {
+		return x.Agent
+	}
+	return ""
+}
+
+func (x *Caller) GetScopes() []string {
+	if x != nil {
+		return x.Scopes
+	}
+	return nil
+}
+
 // Request of CreateContact.
 type CreateContactRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -49,7 +159,7 @@ type CreateContactRequest struct {
 
 func (x *CreateContactRequest) Reset() {
 	*x = CreateContactRequest{}
-	mi := &file_multimail_v1_contact_service_proto_msgTypes[0]
+	mi := &file_multimail_v1_contact_service_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -61,7 +171,7 @@ func (x *CreateContactRequest) String() string {
 func (*CreateContactRequest) ProtoMessage() {}
 
 func (x *CreateContactRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_multimail_v1_contact_service_proto_msgTypes[0]
+	mi := &file_multimail_v1_contact_service_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -74,7 +184,7 @@ func (x *CreateContactRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateContactRequest.ProtoReflect.Descriptor instead.
 func (*CreateContactRequest) Descriptor() ([]byte, []int) {
-	return file_multimail_v1_contact_service_proto_rawDescGZIP(), []int{0}
+	return file_multimail_v1_contact_service_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *CreateContactRequest) GetEmail() string {
@@ -132,7 +242,7 @@ type CreateContactResponse struct {
 
 func (x *CreateContactResponse) Reset() {
 	*x = CreateContactResponse{}
-	mi := &file_multimail_v1_contact_service_proto_msgTypes[1]
+	mi := &file_multimail_v1_contact_service_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -144,7 +254,7 @@ func (x *CreateContactResponse) String() string {
 func (*CreateContactResponse) ProtoMessage() {}
 
 func (x *CreateContactResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_multimail_v1_contact_service_proto_msgTypes[1]
+	mi := &file_multimail_v1_contact_service_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -157,7 +267,7 @@ func (x *CreateContactResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateContactResponse.ProtoReflect.Descriptor instead.
 func (*CreateContactResponse) Descriptor() ([]byte, []int) {
-	return file_multimail_v1_contact_service_proto_rawDescGZIP(), []int{1}
+	return file_multimail_v1_contact_service_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *CreateContactResponse) GetContact() *Contact {
@@ -193,7 +303,7 @@ type UpsertContactRequest struct {
 
 func (x *UpsertContactRequest) Reset() {
 	*x = UpsertContactRequest{}
-	mi := &file_multimail_v1_contact_service_proto_msgTypes[2]
+	mi := &file_multimail_v1_contact_service_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -205,7 +315,7 @@ func (x *UpsertContactRequest) String() string {
 func (*UpsertContactRequest) ProtoMessage() {}
 
 func (x *UpsertContactRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_multimail_v1_contact_service_proto_msgTypes[2]
+	mi := &file_multimail_v1_contact_service_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -218,7 +328,7 @@ func (x *UpsertContactRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpsertContactRequest.ProtoReflect.Descriptor instead.
 func (*UpsertContactRequest) Descriptor() ([]byte, []int) {
-	return file_multimail_v1_contact_service_proto_rawDescGZIP(), []int{2}
+	return file_multimail_v1_contact_service_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *UpsertContactRequest) GetEmail() string {
@@ -269,7 +379,7 @@ type UpsertContactResponse struct {
 
 func (x *UpsertContactResponse) Reset() {
 	*x = UpsertContactResponse{}
-	mi := &file_multimail_v1_contact_service_proto_msgTypes[3]
+	mi := &file_multimail_v1_contact_service_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -281,7 +391,7 @@ func (x *UpsertContactResponse) String() string {
 func (*UpsertContactResponse) ProtoMessage() {}
 
 func (x *UpsertContactResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_multimail_v1_contact_service_proto_msgTypes[3]
+	mi := &file_multimail_v1_contact_service_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -294,7 +404,7 @@ func (x *UpsertContactResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpsertContactResponse.ProtoReflect.Descriptor instead.
 func (*UpsertContactResponse) Descriptor() ([]byte, []int) {
-	return file_multimail_v1_contact_service_proto_rawDescGZIP(), []int{3}
+	return file_multimail_v1_contact_service_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *UpsertContactResponse) GetContact() *Contact {
@@ -327,7 +437,7 @@ type GetContactRequest struct {
 
 func (x *GetContactRequest) Reset() {
 	*x = GetContactRequest{}
-	mi := &file_multimail_v1_contact_service_proto_msgTypes[4]
+	mi := &file_multimail_v1_contact_service_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -339,7 +449,7 @@ func (x *GetContactRequest) String() string {
 func (*GetContactRequest) ProtoMessage() {}
 
 func (x *GetContactRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_multimail_v1_contact_service_proto_msgTypes[4]
+	mi := &file_multimail_v1_contact_service_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -352,7 +462,7 @@ func (x *GetContactRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetContactRequest.ProtoReflect.Descriptor instead.
 func (*GetContactRequest) Descriptor() ([]byte, []int) {
-	return file_multimail_v1_contact_service_proto_rawDescGZIP(), []int{4}
+	return file_multimail_v1_contact_service_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *GetContactRequest) GetContact() isGetContactRequest_Contact {
@@ -440,7 +550,7 @@ type UpdateContactRequest struct {
 
 func (x *UpdateContactRequest) Reset() {
 	*x = UpdateContactRequest{}
-	mi := &file_multimail_v1_contact_service_proto_msgTypes[5]
+	mi := &file_multimail_v1_contact_service_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -452,7 +562,7 @@ func (x *UpdateContactRequest) String() string {
 func (*UpdateContactRequest) ProtoMessage() {}
 
 func (x *UpdateContactRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_multimail_v1_contact_service_proto_msgTypes[5]
+	mi := &file_multimail_v1_contact_service_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -465,7 +575,7 @@ func (x *UpdateContactRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateContactRequest.ProtoReflect.Descriptor instead.
 func (*UpdateContactRequest) Descriptor() ([]byte, []int) {
-	return file_multimail_v1_contact_service_proto_rawDescGZIP(), []int{5}
+	return file_multimail_v1_contact_service_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *UpdateContactRequest) GetContact() isUpdateContactRequest_Contact {
@@ -601,7 +711,7 @@ type UpdateContactResponse struct {
 
 func (x *UpdateContactResponse) Reset() {
 	*x = UpdateContactResponse{}
-	mi := &file_multimail_v1_contact_service_proto_msgTypes[6]
+	mi := &file_multimail_v1_contact_service_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -613,7 +723,7 @@ func (x *UpdateContactResponse) String() string {
 func (*UpdateContactResponse) ProtoMessage() {}
 
 func (x *UpdateContactResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_multimail_v1_contact_service_proto_msgTypes[6]
+	mi := &file_multimail_v1_contact_service_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -626,7 +736,7 @@ func (x *UpdateContactResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateContactResponse.ProtoReflect.Descriptor instead.
 func (*UpdateContactResponse) Descriptor() ([]byte, []int) {
-	return file_multimail_v1_contact_service_proto_rawDescGZIP(), []int{6}
+	return file_multimail_v1_contact_service_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *UpdateContactResponse) GetContact() *Contact {
@@ -663,7 +773,7 @@ type DeleteContactRequest struct {
 
 func (x *DeleteContactRequest) Reset() {
 	*x = DeleteContactRequest{}
-	mi := &file_multimail_v1_contact_service_proto_msgTypes[7]
+	mi := &file_multimail_v1_contact_service_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -675,7 +785,7 @@ func (x *DeleteContactRequest) String() string {
 func (*DeleteContactRequest) ProtoMessage() {}
 
 func (x *DeleteContactRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_multimail_v1_contact_service_proto_msgTypes[7]
+	mi := &file_multimail_v1_contact_service_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -688,7 +798,7 @@ func (x *DeleteContactRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteContactRequest.ProtoReflect.Descriptor instead.
 func (*DeleteContactRequest) Descriptor() ([]byte, []int) {
-	return file_multimail_v1_contact_service_proto_rawDescGZIP(), []int{7}
+	return file_multimail_v1_contact_service_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *DeleteContactRequest) GetContact() isDeleteContactRequest_Contact {
@@ -798,7 +908,7 @@ type SearchContactsRequest struct {
 
 func (x *SearchContactsRequest) Reset() {
 	*x = SearchContactsRequest{}
-	mi := &file_multimail_v1_contact_service_proto_msgTypes[8]
+	mi := &file_multimail_v1_contact_service_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -810,7 +920,7 @@ func (x *SearchContactsRequest) String() string {
 func (*SearchContactsRequest) ProtoMessage() {}
 
 func (x *SearchContactsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_multimail_v1_contact_service_proto_msgTypes[8]
+	mi := &file_multimail_v1_contact_service_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -823,7 +933,7 @@ func (x *SearchContactsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SearchContactsRequest.ProtoReflect.Descriptor instead.
 func (*SearchContactsRequest) Descriptor() ([]byte, []int) {
-	return file_multimail_v1_contact_service_proto_rawDescGZIP(), []int{8}
+	return file_multimail_v1_contact_service_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *SearchContactsRequest) GetQuery() string {
@@ -911,7 +1021,7 @@ type SearchContactsResponse struct {
 
 func (x *SearchContactsResponse) Reset() {
 	*x = SearchContactsResponse{}
-	mi := &file_multimail_v1_contact_service_proto_msgTypes[9]
+	mi := &file_multimail_v1_contact_service_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -923,7 +1033,7 @@ func (x *SearchContactsResponse) String() string {
 func (*SearchContactsResponse) ProtoMessage() {}
 
 func (x *SearchContactsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_multimail_v1_contact_service_proto_msgTypes[9]
+	mi := &file_multimail_v1_contact_service_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -936,7 +1046,7 @@ func (x *SearchContactsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SearchContactsResponse.ProtoReflect.Descriptor instead.
 func (*SearchContactsResponse) Descriptor() ([]byte, []int) {
-	return file_multimail_v1_contact_service_proto_rawDescGZIP(), []int{9}
+	return file_multimail_v1_contact_service_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *SearchContactsResponse) GetContacts() []*Contact {
@@ -978,7 +1088,7 @@ type SearchPlan struct {
 
 func (x *SearchPlan) Reset() {
 	*x = SearchPlan{}
-	mi := &file_multimail_v1_contact_service_proto_msgTypes[10]
+	mi := &file_multimail_v1_contact_service_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -990,7 +1100,7 @@ func (x *SearchPlan) String() string {
 func (*SearchPlan) ProtoMessage() {}
 
 func (x *SearchPlan) ProtoReflect() protoreflect.Message {
-	mi := &file_multimail_v1_contact_service_proto_msgTypes[10]
+	mi := &file_multimail_v1_contact_service_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1003,7 +1113,7 @@ func (x *SearchPlan) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SearchPlan.ProtoReflect.Descriptor instead.
 func (*SearchPlan) Descriptor() ([]byte, []int) {
-	return file_multimail_v1_contact_service_proto_rawDescGZIP(), []int{10}
+	return file_multimail_v1_contact_service_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *SearchPlan) GetIndexes() []string {
@@ -1055,7 +1165,7 @@ type CountContactsRequest struct {
 
 func (x *CountContactsRequest) Reset() {
 	*x = CountContactsRequest{}
-	mi := &file_multimail_v1_contact_service_proto_msgTypes[11]
+	mi := &file_multimail_v1_contact_service_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1067,7 +1177,7 @@ func (x *CountContactsRequest) String() string {
 func (*CountContactsRequest) ProtoMessage() {}
 
 func (x *CountContactsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_multimail_v1_contact_service_proto_msgTypes[11]
+	mi := &file_multimail_v1_contact_service_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1080,7 +1190,7 @@ func (x *CountContactsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CountContactsRequest.ProtoReflect.Descriptor instead.
 func (*CountContactsRequest) Descriptor() ([]byte, []int) {
-	return file_multimail_v1_contact_service_proto_rawDescGZIP(), []int{11}
+	return file_multimail_v1_contact_service_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *CountContactsRequest) GetQuery() string {
@@ -1136,7 +1246,7 @@ type CountContactsResponse struct {
 
 func (x *CountContactsResponse) Reset() {
 	*x = CountContactsResponse{}
-	mi := &file_multimail_v1_contact_service_proto_msgTypes[12]
+	mi := &file_multimail_v1_contact_service_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1148,7 +1258,7 @@ func (x *CountContactsResponse) String() string {
 func (*CountContactsResponse) ProtoMessage() {}
 
 func (x *CountContactsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_multimail_v1_contact_service_proto_msgTypes[12]
+	mi := &file_multimail_v1_contact_service_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1161,7 +1271,7 @@ func (x *CountContactsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CountContactsResponse.ProtoReflect.Descriptor instead.
 func (*CountContactsResponse) Descriptor() ([]byte, []int) {
-	return file_multimail_v1_contact_service_proto_rawDescGZIP(), []int{12}
+	return file_multimail_v1_contact_service_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *CountContactsResponse) GetCount() int32 {
@@ -1194,7 +1304,7 @@ type ExportContactsRequest struct {
 
 func (x *ExportContactsRequest) Reset() {
 	*x = ExportContactsRequest{}
-	mi := &file_multimail_v1_contact_service_proto_msgTypes[13]
+	mi := &file_multimail_v1_contact_service_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1206,7 +1316,7 @@ func (x *ExportContactsRequest) String() string {
 func (*ExportContactsRequest) ProtoMessage() {}
 
 func (x *ExportContactsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_multimail_v1_contact_service_proto_msgTypes[13]
+	mi := &file_multimail_v1_contact_service_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1219,7 +1329,7 @@ func (x *ExportContactsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportContactsRequest.ProtoReflect.Descriptor instead.
 func (*ExportContactsRequest) Descriptor() ([]byte, []int) {
-	return file_multimail_v1_contact_service_proto_rawDescGZIP(), []int{13}
+	return file_multimail_v1_contact_service_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ExportContactsRequest) GetQuery() string {
@@ -1282,7 +1392,7 @@ type ExportContactsResponse struct {
 
 func (x *ExportContactsResponse) Reset() {
 	*x = ExportContactsResponse{}
-	mi := &file_multimail_v1_contact_service_proto_msgTypes[14]
+	mi := &file_multimail_v1_contact_service_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1294,7 +1404,7 @@ func (x *ExportContactsResponse) String() string {
 func (*ExportContactsResponse) ProtoMessage() {}
 
 func (x *ExportContactsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_multimail_v1_contact_service_proto_msgTypes[14]
+	mi := &file_multimail_v1_contact_service_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1307,7 +1417,7 @@ func (x *ExportContactsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportContactsResponse.ProtoReflect.Descriptor instead.
 func (*ExportContactsResponse) Descriptor() ([]byte, []int) {
-	return file_multimail_v1_contact_service_proto_rawDescGZIP(), []int{14}
+	return file_multimail_v1_contact_service_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ExportContactsResponse) GetContact() *Contact {
@@ -1342,7 +1452,7 @@ type WatchContactsRequest struct {
 
 func (x *WatchContactsRequest) Reset() {
 	*x = WatchContactsRequest{}
-	mi := &file_multimail_v1_contact_service_proto_msgTypes[15]
+	mi := &file_multimail_v1_contact_service_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1354,7 +1464,7 @@ func (x *WatchContactsRequest) String() string {
 func (*WatchContactsRequest) ProtoMessage() {}
 
 func (x *WatchContactsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_multimail_v1_contact_service_proto_msgTypes[15]
+	mi := &file_multimail_v1_contact_service_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1367,7 +1477,7 @@ func (x *WatchContactsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchContactsRequest.ProtoReflect.Descriptor instead.
 func (*WatchContactsRequest) Descriptor() ([]byte, []int) {
-	return file_multimail_v1_contact_service_proto_rawDescGZIP(), []int{15}
+	return file_multimail_v1_contact_service_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *WatchContactsRequest) GetQuery() string {
@@ -1446,7 +1556,7 @@ type WatchContactsResponse struct {
 
 func (x *WatchContactsResponse) Reset() {
 	*x = WatchContactsResponse{}
-	mi := &file_multimail_v1_contact_service_proto_msgTypes[16]
+	mi := &file_multimail_v1_contact_service_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1458,7 +1568,7 @@ func (x *WatchContactsResponse) String() string {
 func (*WatchContactsResponse) ProtoMessage() {}
 
 func (x *WatchContactsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_multimail_v1_contact_service_proto_msgTypes[16]
+	mi := &file_multimail_v1_contact_service_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1471,7 +1581,7 @@ func (x *WatchContactsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchContactsResponse.ProtoReflect.Descriptor instead.
 func (*WatchContactsResponse) Descriptor() ([]byte, []int) {
-	return file_multimail_v1_contact_service_proto_rawDescGZIP(), []int{16}
+	return file_multimail_v1_contact_service_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *WatchContactsResponse) GetSeq() int64 {
@@ -1522,7 +1632,7 @@ type BatchUpsertContactsRequest struct {
 
 func (x *BatchUpsertContactsRequest) Reset() {
 	*x = BatchUpsertContactsRequest{}
-	mi := &file_multimail_v1_contact_service_proto_msgTypes[17]
+	mi := &file_multimail_v1_contact_service_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1534,7 +1644,7 @@ func (x *BatchUpsertContactsRequest) String() string {
 func (*BatchUpsertContactsRequest) ProtoMessage() {}
 
 func (x *BatchUpsertContactsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_multimail_v1_contact_service_proto_msgTypes[17]
+	mi := &file_multimail_v1_contact_service_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1547,7 +1657,7 @@ func (x *BatchUpsertContactsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchUpsertContactsRequest.ProtoReflect.Descriptor instead.
 func (*BatchUpsertContactsRequest) Descriptor() ([]byte, []int) {
-	return file_multimail_v1_contact_service_proto_rawDescGZIP(), []int{17}
+	return file_multimail_v1_contact_service_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *BatchUpsertContactsRequest) GetContacts() []*UpsertContactRequest {
@@ -1575,7 +1685,7 @@ type BatchUpsertContactsResponse struct {
 
 func (x *BatchUpsertContactsResponse) Reset() {
 	*x = BatchUpsertContactsResponse{}
-	mi := &file_multimail_v1_contact_service_proto_msgTypes[18]
+	mi := &file_multimail_v1_contact_service_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1587,7 +1697,7 @@ func (x *BatchUpsertContactsResponse) String() string {
 func (*BatchUpsertContactsResponse) ProtoMessage() {}
 
 func (x *BatchUpsertContactsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_multimail_v1_contact_service_proto_msgTypes[18]
+	mi := &file_multimail_v1_contact_service_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1600,7 +1710,7 @@ func (x *BatchUpsertContactsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchUpsertContactsResponse.ProtoReflect.Descriptor instead.
 func (*BatchUpsertContactsResponse) Descriptor() ([]byte, []int) {
-	return file_multimail_v1_contact_service_proto_rawDescGZIP(), []int{18}
+	return file_multimail_v1_contact_service_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *BatchUpsertContactsResponse) GetOutcomes() []*ContactOutcome {
@@ -1626,7 +1736,7 @@ type ContactOutcome struct {
 
 func (x *ContactOutcome) Reset() {
 	*x = ContactOutcome{}
-	mi := &file_multimail_v1_contact_service_proto_msgTypes[19]
+	mi := &file_multimail_v1_contact_service_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1638,7 +1748,7 @@ func (x *ContactOutcome) String() string {
 func (*ContactOutcome) ProtoMessage() {}
 
 func (x *ContactOutcome) ProtoReflect() protoreflect.Message {
-	mi := &file_multimail_v1_contact_service_proto_msgTypes[19]
+	mi := &file_multimail_v1_contact_service_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1651,7 +1761,7 @@ func (x *ContactOutcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContactOutcome.ProtoReflect.Descriptor instead.
 func (*ContactOutcome) Descriptor() ([]byte, []int) {
-	return file_multimail_v1_contact_service_proto_rawDescGZIP(), []int{19}
+	return file_multimail_v1_contact_service_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ContactOutcome) GetResult() isContactOutcome_Result {
@@ -1713,7 +1823,7 @@ type ImportContactsRequest struct {
 
 func (x *ImportContactsRequest) Reset() {
 	*x = ImportContactsRequest{}
-	mi := &file_multimail_v1_contact_service_proto_msgTypes[20]
+	mi := &file_multimail_v1_contact_service_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1725,7 +1835,7 @@ func (x *ImportContactsRequest) String() string {
 func (*ImportContactsRequest) ProtoMessage() {}
 
 func (x *ImportContactsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_multimail_v1_contact_service_proto_msgTypes[20]
+	mi := &file_multimail_v1_contact_service_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1738,7 +1848,7 @@ func (x *ImportContactsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportContactsRequest.ProtoReflect.Descriptor instead.
 func (*ImportContactsRequest) Descriptor() ([]byte, []int) {
-	return file_multimail_v1_contact_service_proto_rawDescGZIP(), []int{20}
+	return file_multimail_v1_contact_service_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ImportContactsRequest) GetImportId() string {
@@ -1780,7 +1890,7 @@ type ImportContactsResponse struct {
 
 func (x *ImportContactsResponse) Reset() {
 	*x = ImportContactsResponse{}
-	mi := &file_multimail_v1_contact_service_proto_msgTypes[21]
+	mi := &file_multimail_v1_contact_service_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1792,7 +1902,7 @@ func (x *ImportContactsResponse) String() string {
 func (*ImportContactsResponse) ProtoMessage() {}
 
 func (x *ImportContactsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_multimail_v1_contact_service_proto_msgTypes[21]
+	mi := &file_multimail_v1_contact_service_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1805,7 +1915,7 @@ func (x *ImportContactsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportContactsResponse.ProtoReflect.Descriptor instead.
 func (*ImportContactsResponse) Descriptor() ([]byte, []int) {
-	return file_multimail_v1_contact_service_proto_rawDescGZIP(), []int{21}
+	return file_multimail_v1_contact_service_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ImportContactsResponse) GetRow() int64 {
@@ -1873,7 +1983,7 @@ type UpsertedContact struct {
 
 func (x *UpsertedContact) Reset() {
 	*x = UpsertedContact{}
-	mi := &file_multimail_v1_contact_service_proto_msgTypes[22]
+	mi := &file_multimail_v1_contact_service_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1885,7 +1995,7 @@ func (x *UpsertedContact) String() string {
 func (*UpsertedContact) ProtoMessage() {}
 
 func (x *UpsertedContact) ProtoReflect() protoreflect.Message {
-	mi := &file_multimail_v1_contact_service_proto_msgTypes[22]
+	mi := &file_multimail_v1_contact_service_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1898,7 +2008,7 @@ func (x *UpsertedContact) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpsertedContact.ProtoReflect.Descriptor instead.
 func (*UpsertedContact) Descriptor() ([]byte, []int) {
-	return file_multimail_v1_contact_service_proto_rawDescGZIP(), []int{22}
+	return file_multimail_v1_contact_service_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *UpsertedContact) GetContactId() string {
@@ -1933,7 +2043,7 @@ type BatchGetContactsRequest struct {
 
 func (x *BatchGetContactsRequest) Reset() {
 	*x = BatchGetContactsRequest{}
-	mi := &file_multimail_v1_contact_service_proto_msgTypes[23]
+	mi := &file_multimail_v1_contact_service_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1945,7 +2055,7 @@ func (x *BatchGetContactsRequest) String() string {
 func (*BatchGetContactsRequest) ProtoMessage() {}
 
 func (x *BatchGetContactsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_multimail_v1_contact_service_proto_msgTypes[23]
+	mi := &file_multimail_v1_contact_service_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1958,7 +2068,7 @@ func (x *BatchGetContactsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchGetContactsRequest.ProtoReflect.Descriptor instead.
 func (*BatchGetContactsRequest) Descriptor() ([]byte, []int) {
-	return file_multimail_v1_contact_service_proto_rawDescGZIP(), []int{23}
+	return file_multimail_v1_contact_service_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *BatchGetContactsRequest) GetContacts() []*GetContactRequest {
@@ -1979,7 +2089,7 @@ type BatchGetContactsResponse struct {
 
 func (x *BatchGetContactsResponse) Reset() {
 	*x = BatchGetContactsResponse{}
-	mi := &file_multimail_v1_contact_service_proto_msgTypes[24]
+	mi := &file_multimail_v1_contact_service_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1991,7 +2101,7 @@ func (x *BatchGetContactsResponse) String() string {
 func (*BatchGetContactsResponse) ProtoMessage() {}
 
 func (x *BatchGetContactsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_multimail_v1_contact_service_proto_msgTypes[24]
+	mi := &file_multimail_v1_contact_service_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2004,7 +2114,7 @@ func (x *BatchGetContactsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchGetContactsResponse.ProtoReflect.Descriptor instead.
 func (*BatchGetContactsResponse) Descriptor() ([]byte, []int) {
-	return file_multimail_v1_contact_service_proto_rawDescGZIP(), []int{24}
+	return file_multimail_v1_contact_service_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *BatchGetContactsResponse) GetOutcomes() []*FoundContact {
@@ -2030,7 +2140,7 @@ type FoundContact struct {
 
 func (x *FoundContact) Reset() {
 	*x = FoundContact{}
-	mi := &file_multimail_v1_contact_service_proto_msgTypes[25]
+	mi := &file_multimail_v1_contact_service_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2042,7 +2152,7 @@ func (x *FoundContact) String() string {
 func (*FoundContact) ProtoMessage() {}
 
 func (x *FoundContact) ProtoReflect() protoreflect.Message {
-	mi := &file_multimail_v1_contact_service_proto_msgTypes[25]
+	mi := &file_multimail_v1_contact_service_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2055,7 +2165,7 @@ func (x *FoundContact) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FoundContact.ProtoReflect.Descriptor instead.
 func (*FoundContact) Descriptor() ([]byte, []int) {
-	return file_multimail_v1_contact_service_proto_rawDescGZIP(), []int{25}
+	return file_multimail_v1_contact_service_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *FoundContact) GetResult() isFoundContact_Result {
@@ -2119,7 +2229,7 @@ type GetContactContextRequest struct {
 
 func (x *GetContactContextRequest) Reset() {
 	*x = GetContactContextRequest{}
-	mi := &file_multimail_v1_contact_service_proto_msgTypes[26]
+	mi := &file_multimail_v1_contact_service_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2131,7 +2241,7 @@ func (x *GetContactContextRequest) String() string {
 func (*GetContactContextRequest) ProtoMessage() {}
 
 func (x *GetContactContextRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_multimail_v1_contact_service_proto_msgTypes[26]
+	mi := &file_multimail_v1_contact_service_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2144,7 +2254,7 @@ func (x *GetContactContextRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetContactContextRequest.ProtoReflect.Descriptor instead.
 func (*GetContactContextRequest) Descriptor() ([]byte, []int) {
-	return file_multimail_v1_contact_service_proto_rawDescGZIP(), []int{26}
+	return file_multimail_v1_contact_service_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *GetContactContextRequest) GetContact() isGetContactContextRequest_Contact {
@@ -2222,7 +2332,7 @@ type ContactContext struct {
 
 func (x *ContactContext) Reset() {
 	*x = ContactContext{}
-	mi := &file_multimail_v1_contact_service_proto_msgTypes[27]
+	mi := &file_multimail_v1_contact_service_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2234,7 +2344,7 @@ func (x *ContactContext) String() string {
 func (*ContactContext) ProtoMessage() {}
 
 func (x *ContactContext) ProtoReflect() protoreflect.Message {
-	mi := &file_multimail_v1_contact_service_proto_msgTypes[27]
+	mi := &file_multimail_v1_contact_service_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2247,7 +2357,7 @@ func (x *ContactContext) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContactContext.ProtoReflect.Descriptor instead.
 func (*ContactContext) Descriptor() ([]byte, []int) {
-	return file_multimail_v1_contact_service_proto_rawDescGZIP(), []int{27}
+	return file_multimail_v1_contact_service_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ContactContext) GetContact() *Contact {
@@ -2319,7 +2429,7 @@ type ListInteractionsRequest struct {
 
 func (x *ListInteractionsRequest) Reset() {
 	*x = ListInteractionsRequest{}
-	mi := &file_multimail_v1_contact_service_proto_msgTypes[28]
+	mi := &file_multimail_v1_contact_service_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2331,7 +2441,7 @@ func (x *ListInteractionsRequest) String() string {
 func (*ListInteractionsRequest) ProtoMessage() {}
 
 func (x *ListInteractionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_multimail_v1_contact_service_proto_msgTypes[28]
+	mi := &file_multimail_v1_contact_service_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2344,7 +2454,7 @@ func (x *ListInteractionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListInteractionsRequest.ProtoReflect.Descriptor instead.
 func (*ListInteractionsRequest) Descriptor() ([]byte, []int) {
-	return file_multimail_v1_contact_service_proto_rawDescGZIP(), []int{28}
+	return file_multimail_v1_contact_service_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ListInteractionsRequest) GetContact() isListInteractionsRequest_Contact {
@@ -2417,7 +2527,7 @@ type ListInteractionsResponse struct {
 
 func (x *ListInteractionsResponse) Reset() {
 	*x = ListInteractionsResponse{}
-	mi := &file_multimail_v1_contact_service_proto_msgTypes[29]
+	mi := &file_multimail_v1_contact_service_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2429,7 +2539,7 @@ func (x *ListInteractionsResponse) String() string {
 func (*ListInteractionsResponse) ProtoMessage() {}
 
 func (x *ListInteractionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_multimail_v1_contact_service_proto_msgTypes[29]
+	mi := &file_multimail_v1_contact_service_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2442,7 +2552,7 @@ func (x *ListInteractionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListInteractionsResponse.ProtoReflect.Descriptor instead.
 func (*ListInteractionsResponse) Descriptor() ([]byte, []int) {
-	return file_multimail_v1_contact_service_proto_rawDescGZIP(), []int{29}
+	return file_multimail_v1_contact_service_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ListInteractionsResponse) GetInteractions() []*Interaction {
@@ -2463,7 +2573,13 @@ var File_multimail_v1_contact_service_proto protoreflect.FileDescriptor
 
 const file_multimail_v1_contact_service_proto_rawDesc = "" +
 	"\n" +
-	"\"multimail/v1/contact_service.proto\x12\fmultimail.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1amultimail/v1/contact.proto\x1a\x1fmultimail/v1/error_reason.proto\x1a\x17multimail/v1/mail.proto\"\xa1\x02\n" +
+	"\"multimail/v1/contact_service.proto\x12\fmultimail.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1amultimail/v1/contact.proto\x1a\x1fmultimail/v1/error_reason.proto\x1a\x17multimail/v1/mail.proto\"\x12\n" +
+	"\x10GetCallerRequest\"\x7f\n" +
+	"\x06Caller\x12\x1e\n" +
+	"\aaccount\x18\x01 \x01(\tB\x04\xe2A\x01\x03R\aaccount\x12\x1b\n" +
+	"\x06key_id\x18\x02 \x01(\tB\x04\xe2A\x01\x03R\x05keyId\x12\x1a\n" +
+	"\x05agent\x18\x03 \x01(\tB\x04\xe2A\x01\x03R\x05agent\x12\x1c\n" +
+	"\x06scopes\x18\x04 \x03(\tB\x04\xe2A\x01\x03R\x06scopes\"\xa1\x02\n" +
 	"\x14CreateContactRequest\x12\x1a\n" +
 	"\x05email\x18\x01 \x01(\tB\x04\xe2A\x01\x02R\x05email\x12\x1d\n" +
 	"\x04name\x18\x02 \x01(\tB\x04\xe2A\x01\x01H\x00R\x04name\x88\x01\x01\x129\n" +
@@ -2659,8 +2775,10 @@ const file_multimail_v1_contact_service_proto_rawDesc = "" +
 	"\acontact\"\x81\x01\n" +
 	"\x18ListInteractionsResponse\x12=\n" +
 	"\finteractions\x18\x01 \x03(\v2\x19.multimail.v1.InteractionR\finteractions\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken2\xcb\x0f\n" +
-	"\x0eContactService\x12\x81\x01\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken2\xa2\x10\n" +
+	"\x0eContactService\x12U\n" +
+	"\tGetCaller\x12\x1e.multimail.v1.GetCallerRequest\x1a\x14.multimail.v1.Caller\"\x12\x82\xd3\xe4\x93\x02\f\x12\n" +
+	"/v1/caller\x12\x81\x01\n" +
 	"\rCreateContact\x12\".multimail.v1.CreateContactRequest\x1a#.multimail.v1.CreateContactResponse\"'\x82\xd3\xe4\x93\x02!:\x01*Z\x0e:\x01*\"\t/contacts\"\f/v1/contacts\x12x\n" +
 	"\rUpsertContact\x12\".multimail.v1.UpsertContactRequest\x1a#.multimail.v1.UpsertContactResponse\"\x1e\x82\xd3\xe4\x93\x02\x18:\x01*\"\x13/v1/contacts:upsert\x12\x8f\x01\n" +
 	"\x13BatchUpsertContacts\x12(.multimail.v1.BatchUpsertContactsRequest\x1a).multimail.v1.BatchUpsertContactsResponse\"#\x82\xd3\xe4\x93\x02\x1d:\x01*\"\x18/v1/contacts:batchUpsert\x12\x85\x01\n" +
@@ -2689,139 +2807,143 @@ func file_multimail_v1_contact_service_proto_rawDescGZIP() []byte {
 	return file_multimail_v1_contact_service_proto_rawDescData
 }
 
-var file_multimail_v1_contact_service_proto_msgTypes = make([]protoimpl.MessageInfo, 39)
+var file_multimail_v1_contact_service_proto_msgTypes = make([]protoimpl.MessageInfo, 41)
 var file_multimail_v1_contact_service_proto_goTypes = []any{
-	(*CreateContactRequest)(nil),        // 0: multimail.v1.CreateContactRequest
-	(*CreateContactResponse)(nil),       // 1: multimail.v1.CreateContactResponse
-	(*UpsertContactRequest)(nil),        // 2: multimail.v1.UpsertContactRequest
-	(*UpsertContactResponse)(nil),       // 3: multimail.v1.UpsertContactResponse
-	(*GetContactRequest)(nil),           // 4: multimail.v1.GetContactRequest
-	(*UpdateContactRequest)(nil),        // 5: multimail.v1.UpdateContactRequest
-	(*UpdateContactResponse)(nil),       // 6: multimail.v1.UpdateContactResponse
-	(*DeleteContactRequest)(nil),        // 7: multimail.v1.DeleteContactRequest
-	(*SearchContactsRequest)(nil),       // 8: multimail.v1.SearchContactsRequest
-	(*SearchContactsResponse)(nil),      // 9: multimail.v1.SearchContactsResponse
-	(*SearchPlan)(nil),                  // 10: multimail.v1.SearchPlan
-	(*CountContactsRequest)(nil),        // 11: multimail.v1.CountContactsRequest
-	(*CountContactsResponse)(nil),       // 12: multimail.v1.CountContactsResponse
-	(*ExportContactsRequest)(nil),       // 13: multimail.v1.ExportContactsRequest
-	(*ExportContactsResponse)(nil),      // 14: multimail.v1.ExportContactsResponse
-	(*WatchContactsRequest)(nil),        // 15: multimail.v1.WatchContactsRequest
-	(*WatchContactsResponse)(nil),       // 16: multimail.v1.WatchContactsResponse
-	(*BatchUpsertContactsRequest)(nil),  // 17: multimail.v1.BatchUpsertContactsRequest
-	(*BatchUpsertContactsResponse)(nil), // 18: multimail.v1.BatchUpsertContactsResponse
-	(*ContactOutcome)(nil),              // 19: multimail.v1.ContactOutcome
-	(*ImportContactsRequest)(nil),       // 20: multimail.v1.ImportContactsRequest
-	(*ImportContactsResponse)(nil),      // 21: multimail.v1.ImportContactsResponse
-	(*UpsertedContact)(nil),             // 22: multimail.v1.UpsertedContact
-	(*BatchGetContactsRequest)(nil),     // 23: multimail.v1.BatchGetContactsRequest
-	(*BatchGetContactsResponse)(nil),    // 24: multimail.v1.BatchGetContactsResponse
-	(*FoundContact)(nil),                // 25: multimail.v1.FoundContact
-	(*GetContactContextRequest)(nil),    // 26: multimail.v1.GetContactContextRequest
-	(*ContactContext)(nil),              // 27: multimail.v1.ContactContext
-	(*ListInteractionsRequest)(nil),     // 28: multimail.v1.ListInteractionsRequest
-	(*ListInteractionsResponse)(nil),    // 29: multimail.v1.ListInteractionsResponse
-	nil,                                 // 30: multimail.v1.UpdateContactRequest.SetEntry
-	nil,                                 // 31: multimail.v1.UpdateContactRequest.RenameEntry
-	nil,                                 // 32: multimail.v1.UpdateContactRequest.IncrementEntry
-	nil,                                 // 33: multimail.v1.UpdateContactRequest.AddToSetEntry
-	nil,                                 // 34: multimail.v1.UpdateContactRequest.RemoveEntry
-	nil,                                 // 35: multimail.v1.SearchContactsRequest.FiltersEntry
-	nil,                                 // 36: multimail.v1.CountContactsRequest.FiltersEntry
-	nil,                                 // 37: multimail.v1.ExportContactsRequest.FiltersEntry
-	nil,                                 // 38: multimail.v1.WatchContactsRequest.FiltersEntry
-	(*structpb.Struct)(nil),             // 39: google.protobuf.Struct
-	(*timestamppb.Timestamp)(nil),       // 40: google.protobuf.Timestamp
-	(*Contact)(nil),                     // 41: multimail.v1.Contact
-	(UpsertOutcome)(0),                  // 42: multimail.v1.UpsertOutcome
-	(*Refusal)(nil),                     // 43: multimail.v1.Refusal
-	(*Interaction)(nil),                 // 44: multimail.v1.Interaction
-	(*Thread)(nil),                      // 45: multimail.v1.Thread
-	(*Email)(nil),                       // 46: multimail.v1.Email
-	(*Suppression)(nil),                 // 47: multimail.v1.Suppression
-	(*structpb.Value)(nil),              // 48: google.protobuf.Value
-	(*Erasure)(nil),                     // 49: multimail.v1.Erasure
+	(*GetCallerRequest)(nil),            // 0: multimail.v1.GetCallerRequest
+	(*Caller)(nil),                      // 1: multimail.v1.Caller
+	(*CreateContactRequest)(nil),        // 2: multimail.v1.CreateContactRequest
+	(*CreateContactResponse)(nil),       // 3: multimail.v1.CreateContactResponse
+	(*UpsertContactRequest)(nil),        // 4: multimail.v1.UpsertContactRequest
+	(*UpsertContactResponse)(nil),       // 5: multimail.v1.UpsertContactResponse
+	(*GetContactRequest)(nil),           // 6: multimail.v1.GetContactRequest
+	(*UpdateContactRequest)(nil),        // 7: multimail.v1.UpdateContactRequest
+	(*UpdateContactResponse)(nil),       // 8: multimail.v1.UpdateContactResponse
+	(*DeleteContactRequest)(nil),        // 9: multimail.v1.DeleteContactRequest
+	(*SearchContactsRequest)(nil),       // 10: multimail.v1.SearchContactsRequest
+	(*SearchContactsResponse)(nil),      // 11: multimail.v1.SearchContactsResponse
+	(*SearchPlan)(nil),                  // 12: multimail.v1.SearchPlan
+	(*CountContactsRequest)(nil),        // 13: multimail.v1.CountContactsRequest
+	(*CountContactsResponse)(nil),       // 14: multimail.v1.CountContactsResponse
+	(*ExportContactsRequest)(nil),       // 15: multimail.v1.ExportContactsRequest
+	(*ExportContactsResponse)(nil),      // 16: multimail.v1.ExportContactsResponse
+	(*WatchContactsRequest)(nil),        // 17: multimail.v1.WatchContactsRequest
+	(*WatchContactsResponse)(nil),       // 18: multimail.v1.WatchContactsResponse
+	(*BatchUpsertContactsRequest)(nil),  // 19: multimail.v1.BatchUpsertContactsRequest
+	(*BatchUpsertContactsResponse)(nil), // 20: multimail.v1.BatchUpsertContactsResponse
+	(*ContactOutcome)(nil),              // 21: multimail.v1.ContactOutcome
+	(*ImportContactsRequest)(nil),       // 22: multimail.v1.ImportContactsRequest
+	(*ImportContactsResponse)(nil),      // 23: multimail.v1.ImportContactsResponse
+	(*UpsertedContact)(nil),             // 24: multimail.v1.UpsertedContact
+	(*BatchGetContactsRequest)(nil),     // 25: multimail.v1.BatchGetContactsRequest
+	(*BatchGetContactsResponse)(nil),    // 26: multimail.v1.BatchGetContactsResponse
+	(*FoundContact)(nil),                // 27: multimail.v1.FoundContact
+	(*GetContactContextRequest)(nil),    // 28: multimail.v1.GetContactContextRequest
+	(*ContactContext)(nil),              // 29: multimail.v1.ContactContext
+	(*ListInteractionsRequest)(nil),     // 30: multimail.v1.ListInteractionsRequest
+	(*ListInteractionsResponse)(nil),    // 31: multimail.v1.ListInteractionsResponse
+	nil,                                 // 32: multimail.v1.UpdateContactRequest.SetEntry
+	nil,                                 // 33: multimail.v1.UpdateContactRequest.RenameEntry
+	nil,                                 // 34: multimail.v1.UpdateContactRequest.IncrementEntry
+	nil,                                 // 35: multimail.v1.UpdateContactRequest.AddToSetEntry
+	nil,                                 // 36: multimail.v1.UpdateContactRequest.RemoveEntry
+	nil,                                 // 37: multimail.v1.SearchContactsRequest.FiltersEntry
+	nil,                                 // 38: multimail.v1.CountContactsRequest.FiltersEntry
+	nil,                                 // 39: multimail.v1.ExportContactsRequest.FiltersEntry
+	nil,                                 // 40: multimail.v1.WatchContactsRequest.FiltersEntry
+	(*structpb.Struct)(nil),             // 41: google.protobuf.Struct
+	(*timestamppb.Timestamp)(nil),       // 42: google.protobuf.Timestamp
+	(*Contact)(nil),                     // 43: multimail.v1.Contact
+	(UpsertOutcome)(0),                  // 44: multimail.v1.UpsertOutcome
+	(*Refusal)(nil),                     // 45: multimail.v1.Refusal
+	(*Interaction)(nil),                 // 46: multimail.v1.Interaction
+	(*Thread)(nil),                      // 47: multimail.v1.Thread
+	(*Email)(nil),                       // 48: multimail.v1.Email
+	(*Suppression)(nil),                 // 49: multimail.v1.Suppression
+	(*structpb.Value)(nil),              // 50: google.protobuf.Value
+	(*Erasure)(nil),                     // 51: multimail.v1.Erasure
 }
 var file_multimail_v1_contact_service_proto_depIdxs = []int32{
-	39, // 0: multimail.v1.CreateContactRequest.metadata:type_name -> google.protobuf.Struct
-	40, // 1: multimail.v1.CreateContactRequest.last_contacted:type_name -> google.protobuf.Timestamp
-	41, // 2: multimail.v1.CreateContactResponse.contact:type_name -> multimail.v1.Contact
-	42, // 3: multimail.v1.CreateContactResponse.outcome:type_name -> multimail.v1.UpsertOutcome
-	39, // 4: multimail.v1.UpsertContactRequest.metadata:type_name -> google.protobuf.Struct
-	40, // 5: multimail.v1.UpsertContactRequest.last_contacted:type_name -> google.protobuf.Timestamp
-	41, // 6: multimail.v1.UpsertContactResponse.contact:type_name -> multimail.v1.Contact
-	42, // 7: multimail.v1.UpsertContactResponse.outcome:type_name -> multimail.v1.UpsertOutcome
-	39, // 8: multimail.v1.UpdateContactRequest.metadata:type_name -> google.protobuf.Struct
-	30, // 9: multimail.v1.UpdateContactRequest.set:type_name -> multimail.v1.UpdateContactRequest.SetEntry
-	31, // 10: multimail.v1.UpdateContactRequest.rename:type_name -> multimail.v1.UpdateContactRequest.RenameEntry
-	32, // 11: multimail.v1.UpdateContactRequest.increment:type_name -> multimail.v1.UpdateContactRequest.IncrementEntry
-	33, // 12: multimail.v1.UpdateContactRequest.add_to_set:type_name -> multimail.v1.UpdateContactRequest.AddToSetEntry
-	34, // 13: multimail.v1.UpdateContactRequest.remove:type_name -> multimail.v1.UpdateContactRequest.RemoveEntry
-	41, // 14: multimail.v1.UpdateContactResponse.contact:type_name -> multimail.v1.Contact
-	42, // 15: multimail.v1.UpdateContactResponse.outcome:type_name -> multimail.v1.UpsertOutcome
-	35, // 16: multimail.v1.SearchContactsRequest.filters:type_name -> multimail.v1.SearchContactsRequest.FiltersEntry
-	41, // 17: multimail.v1.SearchContactsResponse.contacts:type_name -> multimail.v1.Contact
-	10, // 18: multimail.v1.SearchContactsResponse.plan:type_name -> multimail.v1.SearchPlan
-	36, // 19: multimail.v1.CountContactsRequest.filters:type_name -> multimail.v1.CountContactsRequest.FiltersEntry
-	37, // 20: multimail.v1.ExportContactsRequest.filters:type_name -> multimail.v1.ExportContactsRequest.FiltersEntry
-	41, // 21: multimail.v1.ExportContactsResponse.contact:type_name -> multimail.v1.Contact
-	38, // 22: multimail.v1.WatchContactsRequest.filters:type_name -> multimail.v1.WatchContactsRequest.FiltersEntry
-	41, // 23: multimail.v1.WatchContactsResponse.contact:type_name -> multimail.v1.Contact
-	2,  // 24: multimail.v1.BatchUpsertContactsRequest.contacts:type_name -> multimail.v1.UpsertContactRequest
-	19, // 25: multimail.v1.BatchUpsertContactsResponse.outcomes:type_name -> multimail.v1.ContactOutcome
-	22, // 26: multimail.v1.ContactOutcome.upserted:type_name -> multimail.v1.UpsertedContact
-	43, // 27: multimail.v1.ContactOutcome.refusal:type_name -> multimail.v1.Refusal
-	2,  // 28: multimail.v1.ImportContactsRequest.contact:type_name -> multimail.v1.UpsertContactRequest
-	22, // 29: multimail.v1.ImportContactsResponse.upserted:type_name -> multimail.v1.UpsertedContact
-	43, // 30: multimail.v1.ImportContactsResponse.refusal:type_name -> multimail.v1.Refusal
-	42, // 31: multimail.v1.UpsertedContact.outcome:type_name -> multimail.v1.UpsertOutcome
-	4,  // 32: multimail.v1.BatchGetContactsRequest.contacts:type_name -> multimail.v1.GetContactRequest
-	25, // 33: multimail.v1.BatchGetContactsResponse.outcomes:type_name -> multimail.v1.FoundContact
-	41, // 34: multimail.v1.FoundContact.contact:type_name -> multimail.v1.Contact
-	43, // 35: multimail.v1.FoundContact.refusal:type_name -> multimail.v1.Refusal
-	41, // 36: multimail.v1.ContactContext.contact:type_name -> multimail.v1.Contact
-	44, // 37: multimail.v1.ContactContext.interactions:type_name -> multimail.v1.Interaction
-	45, // 38: multimail.v1.ContactContext.open_threads:type_name -> multimail.v1.Thread
-	46, // 39: multimail.v1.ContactContext.pending:type_name -> multimail.v1.Email
-	47, // 40: multimail.v1.ContactContext.suppression:type_name -> multimail.v1.Suppression
-	44, // 41: multimail.v1.ListInteractionsResponse.interactions:type_name -> multimail.v1.Interaction
-	48, // 42: multimail.v1.UpdateContactRequest.SetEntry.value:type_name -> google.protobuf.Value
-	48, // 43: multimail.v1.UpdateContactRequest.AddToSetEntry.value:type_name -> google.protobuf.Value
-	48, // 44: multimail.v1.UpdateContactRequest.RemoveEntry.value:type_name -> google.protobuf.Value
-	48, // 45: multimail.v1.SearchContactsRequest.FiltersEntry.value:type_name -> google.protobuf.Value
-	48, // 46: multimail.v1.CountContactsRequest.FiltersEntry.value:type_name -> google.protobuf.Value
-	48, // 47: multimail.v1.ExportContactsRequest.FiltersEntry.value:type_name -> google.protobuf.Value
-	48, // 48: multimail.v1.WatchContactsRequest.FiltersEntry.value:type_name -> google.protobuf.Value
-	0,  // 49: multimail.v1.ContactService.CreateContact:input_type -> multimail.v1.CreateContactRequest
-	2,  // 50: multimail.v1.ContactService.UpsertContact:input_type -> multimail.v1.UpsertContactRequest
-	17, // 51: multimail.v1.ContactService.BatchUpsertContacts:input_type -> multimail.v1.BatchUpsertContactsRequest
-	20, // 52: multimail.v1.ContactService.ImportContacts:input_type -> multimail.v1.ImportContactsRequest
-	4,  // 53: multimail.v1.ContactService.GetContact:input_type -> multimail.v1.GetContactRequest
-	23, // 54: multimail.v1.ContactService.BatchGetContacts:input_type -> multimail.v1.BatchGetContactsRequest
-	26, // 55: multimail.v1.ContactService.GetContactContext:input_type -> multimail.v1.GetContactContextRequest
-	5,  // 56: multimail.v1.ContactService.UpdateContact:input_type -> multimail.v1.UpdateContactRequest
-	7,  // 57: multimail.v1.ContactService.DeleteContact:input_type -> multimail.v1.DeleteContactRequest
-	8,  // 58: multimail.v1.ContactService.SearchContacts:input_type -> multimail.v1.SearchContactsRequest
-	11, // 59: multimail.v1.ContactService.CountContacts:input_type -> multimail.v1.CountContactsRequest
-	13, // 60: multimail.v1.ContactService.ExportContacts:input_type -> multimail.v1.ExportContactsRequest
-	15, // 61: multimail.v1.ContactService.WatchContacts:input_type -> multimail.v1.WatchContactsRequest
-	28, // 62: multimail.v1.ContactService.ListInteractions:input_type -> multimail.v1.ListInteractionsRequest
-	1,  // 63: multimail.v1.ContactService.CreateContact:output_type -> multimail.v1.CreateContactResponse
-	3,  // 64: multimail.v1.ContactService.UpsertContact:output_type -> multimail.v1.UpsertContactResponse
-	18, // 65: multimail.v1.ContactService.BatchUpsertContacts:output_type -> multimail.v1.BatchUpsertContactsResponse
-	21, // 66: multimail.v1.ContactService.ImportContacts:output_type -> multimail.v1.ImportContactsResponse
-	41, // 67: multimail.v1.ContactService.GetContact:output_type -> multimail.v1.Contact
-	24, // 68: multimail.v1.ContactService.BatchGetContacts:output_type -> multimail.v1.BatchGetContactsResponse
-	27, // 69: multimail.v1.ContactService.GetContactContext:output_type -> multimail.v1.ContactContext
-	6,  // 70: multimail.v1.ContactService.UpdateContact:output_type -> multimail.v1.UpdateContactResponse
-	49, // 71: multimail.v1.ContactService.DeleteContact:output_type -> multimail.v1.Erasure
-	9,  // 72: multimail.v1.ContactService.SearchContacts:output_type -> multimail.v1.SearchContactsResponse
-	12, // 73: multimail.v1.ContactService.CountContacts:output_type -> multimail.v1.CountContactsResponse
-	14, // 74: multimail.v1.ContactService.ExportContacts:output_type -> multimail.v1.ExportContactsResponse
-	16, // 75: multimail.v1.ContactService.WatchContacts:output_type -> multimail.v1.WatchContactsResponse
-	29, // 76: multimail.v1.ContactService.ListInteractions:output_type -> multimail.v1.ListInteractionsResponse
-	63, // [63:77] is the sub-list for method output_type
-	49, // [49:63] is the sub-list for method input_type
+	41, // 0: multimail.v1.CreateContactRequest.metadata:type_name -> google.protobuf.Struct
+	42, // 1: multimail.v1.CreateContactRequest.last_contacted:type_name -> google.protobuf.Timestamp
+	43, // 2: multimail.v1.CreateContactResponse.contact:type_name -> multimail.v1.Contact
+	44, // 3: multimail.v1.CreateContactResponse.outcome:type_name -> multimail.v1.UpsertOutcome
+	41, // 4: multimail.v1.UpsertContactRequest.metadata:type_name -> google.protobuf.Struct
+	42, // 5: multimail.v1.UpsertContactRequest.last_contacted:type_name -> google.protobuf.Timestamp
+	43, // 6: multimail.v1.UpsertContactResponse.contact:type_name -> multimail.v1.Contact
+	44, // 7: multimail.v1.UpsertContactResponse.outcome:type_name -> multimail.v1.UpsertOutcome
+	41, // 8: multimail.v1.UpdateContactRequest.metadata:type_name -> google.protobuf.Struct
+	32, // 9: multimail.v1.UpdateContactRequest.set:type_name -> multimail.v1.UpdateContactRequest.SetEntry
+	33, // 10: multimail.v1.UpdateContactRequest.rename:type_name -> multimail.v1.UpdateContactRequest.RenameEntry
+	34, // 11: multimail.v1.UpdateContactRequest.increment:type_name -> multimail.v1.UpdateContactRequest.IncrementEntry
+	35, // 12: multimail.v1.UpdateContactRequest.add_to_set:type_name -> multimail.v1.UpdateContactRequest.AddToSetEntry
+	36, // 13: multimail.v1.UpdateContactRequest.remove:type_name -> multimail.v1.UpdateContactRequest.RemoveEntry
+	43, // 14: multimail.v1.UpdateContactResponse.contact:type_name -> multimail.v1.Contact
+	44, // 15: multimail.v1.UpdateContactResponse.outcome:type_name -> multimail.v1.UpsertOutcome
+	37, // 16: multimail.v1.SearchContactsRequest.filters:type_name -> multimail.v1.SearchContactsRequest.FiltersEntry
+	43, // 17: multimail.v1.SearchContactsResponse.contacts:type_name -> multimail.v1.Contact
+	12, // 18: multimail.v1.SearchContactsResponse.plan:type_name -> multimail.v1.SearchPlan
+	38, // 19: multimail.v1.CountContactsRequest.filters:type_name -> multimail.v1.CountContactsRequest.FiltersEntry
+	39, // 20: multimail.v1.ExportContactsRequest.filters:type_name -> multimail.v1.ExportContactsRequest.FiltersEntry
+	43, // 21: multimail.v1.ExportContactsResponse.contact:type_name -> multimail.v1.Contact
+	40, // 22: multimail.v1.WatchContactsRequest.filters:type_name -> multimail.v1.WatchContactsRequest.FiltersEntry
+	43, // 23: multimail.v1.WatchContactsResponse.contact:type_name -> multimail.v1.Contact
+	4,  // 24: multimail.v1.BatchUpsertContactsRequest.contacts:type_name -> multimail.v1.UpsertContactRequest
+	21, // 25: multimail.v1.BatchUpsertContactsResponse.outcomes:type_name -> multimail.v1.ContactOutcome
+	24, // 26: multimail.v1.ContactOutcome.upserted:type_name -> multimail.v1.UpsertedContact
+	45, // 27: multimail.v1.ContactOutcome.refusal:type_name -> multimail.v1.Refusal
+	4,  // 28: multimail.v1.ImportContactsRequest.contact:type_name -> multimail.v1.UpsertContactRequest
+	24, // 29: multimail.v1.ImportContactsResponse.upserted:type_name -> multimail.v1.UpsertedContact
+	45, // 30: multimail.v1.ImportContactsResponse.refusal:type_name -> multimail.v1.Refusal
+	44, // 31: multimail.v1.UpsertedContact.outcome:type_name -> multimail.v1.UpsertOutcome
+	6,  // 32: multimail.v1.BatchGetContactsRequest.contacts:type_name -> multimail.v1.GetContactRequest
+	27, // 33: multimail.v1.BatchGetContactsResponse.outcomes:type_name -> multimail.v1.FoundContact
+	43, // 34: multimail.v1.FoundContact.contact:type_name -> multimail.v1.Contact
+	45, // 35: multimail.v1.FoundContact.refusal:type_name -> multimail.v1.Refusal
+	43, // 36: multimail.v1.ContactContext.contact:type_name -> multimail.v1.Contact
+	46, // 37: multimail.v1.ContactContext.interactions:type_name -> multimail.v1.Interaction
+	47, // 38: multimail.v1.ContactContext.open_threads:type_name -> multimail.v1.Thread
+	48, // 39: multimail.v1.ContactContext.pending:type_name -> multimail.v1.Email
+	49, // 40: multimail.v1.ContactContext.suppression:type_name -> multimail.v1.Suppression
+	46, // 41: multimail.v1.ListInteractionsResponse.interactions:type_name -> multimail.v1.Interaction
+	50, // 42: multimail.v1.UpdateContactRequest.SetEntry.value:type_name -> google.protobuf.Value
+	50, // 43: multimail.v1.UpdateContactRequest.AddToSetEntry.value:type_name -> google.protobuf.Value
+	50, // 44: multimail.v1.UpdateContactRequest.RemoveEntry.value:type_name -> google.protobuf.Value
+	50, // 45: multimail.v1.SearchContactsRequest.FiltersEntry.value:type_name -> google.protobuf.Value
+	50, // 46: multimail.v1.CountContactsRequest.FiltersEntry.value:type_name -> google.protobuf.Value
+	50, // 47: multimail.v1.ExportContactsRequest.FiltersEntry.value:type_name -> google.protobuf.Value
+	50, // 48: multimail.v1.WatchContactsRequest.FiltersEntry.value:type_name -> google.protobuf.Value
+	0,  // 49: multimail.v1.ContactService.GetCaller:input_type -> multimail.v1.GetCallerRequest
+	2,  // 50: multimail.v1.ContactService.CreateContact:input_type -> multimail.v1.CreateContactRequest
+	4,  // 51: multimail.v1.ContactService.UpsertContact:input_type -> multimail.v1.UpsertContactRequest
+	19, // 52: multimail.v1.ContactService.BatchUpsertContacts:input_type -> multimail.v1.BatchUpsertContactsRequest
+	22, // 53: multimail.v1.ContactService.ImportContacts:input_type -> multimail.v1.ImportContactsRequest
+	6,  // 54: multimail.v1.ContactService.GetContact:input_type -> multimail.v1.GetContactRequest
+	25, // 55: multimail.v1.ContactService.BatchGetContacts:input_type -> multimail.v1.BatchGetContactsRequest
+	28, // 56: multimail.v1.ContactService.GetContactContext:input_type -> multimail.v1.GetContactContextRequest
+	7,  // 57: multimail.v1.ContactService.UpdateContact:input_type -> multimail.v1.UpdateContactRequest
+	9,  // 58: multimail.v1.ContactService.DeleteContact:input_type -> multimail.v1.DeleteContactRequest
+	10, // 59: multimail.v1.ContactService.SearchContacts:input_type -> multimail.v1.SearchContactsRequest
+	13, // 60: multimail.v1.ContactService.CountContacts:input_type -> multimail.v1.CountContactsRequest
+	15, // 61: multimail.v1.ContactService.ExportContacts:input_type -> multimail.v1.ExportContactsRequest
+	17, // 62: multimail.v1.ContactService.WatchContacts:input_type -> multimail.v1.WatchContactsRequest
+	30, // 63: multimail.v1.ContactService.ListInteractions:input_type -> multimail.v1.ListInteractionsRequest
+	1,  // 64: multimail.v1.ContactService.GetCaller:output_type -> multimail.v1.Caller
+	3,  // 65: multimail.v1.ContactService.CreateContact:output_type -> multimail.v1.CreateContactResponse
+	5,  // 66: multimail.v1.ContactService.UpsertContact:output_type -> multimail.v1.UpsertContactResponse
+	20, // 67: multimail.v1.ContactService.BatchUpsertContacts:output_type -> multimail.v1.BatchUpsertContactsResponse
+	23, // 68: multimail.v1.ContactService.ImportContacts:output_type -> multimail.v1.ImportContactsResponse
+	43, // 69: multimail.v1.ContactService.GetContact:output_type -> multimail.v1.Contact
+	26, // 70: multimail.v1.ContactService.BatchGetContacts:output_type -> multimail.v1.BatchGetContactsResponse
+	29, // 71: multimail.v1.ContactService.GetContactContext:output_type -> multimail.v1.ContactContext
+	8,  // 72: multimail.v1.ContactService.UpdateContact:output_type -> multimail.v1.UpdateContactResponse
+	51, // 73: multimail.v1.ContactService.DeleteContact:output_type -> multimail.v1.Erasure
+	11, // 74: multimail.v1.ContactService.SearchContacts:output_type -> multimail.v1.SearchContactsResponse
+	14, // 75: multimail.v1.ContactService.CountContacts:output_type -> multimail.v1.CountContactsResponse
+	16, // 76: multimail.v1.ContactService.ExportContacts:output_type -> multimail.v1.ExportContactsResponse
+	18, // 77: multimail.v1.ContactService.WatchContacts:output_type -> multimail.v1.WatchContactsResponse
+	31, // 78: multimail.v1.ContactService.ListInteractions:output_type -> multimail.v1.ListInteractionsResponse
+	64, // [64:79] is the sub-list for method output_type
+	49, // [49:64] is the sub-list for method input_type
 	49, // [49:49] is the sub-list for extension type_name
 	49, // [49:49] is the sub-list for extension extendee
 	0,  // [0:49] is the sub-list for field type_name
@@ -2835,37 +2957,37 @@ func file_multimail_v1_contact_service_proto_init() {
 	file_multimail_v1_contact_proto_init()
 	file_multimail_v1_error_reason_proto_init()
 	file_multimail_v1_mail_proto_init()
-	file_multimail_v1_contact_service_proto_msgTypes[0].OneofWrappers = []any{}
 	file_multimail_v1_contact_service_proto_msgTypes[2].OneofWrappers = []any{}
-	file_multimail_v1_contact_service_proto_msgTypes[4].OneofWrappers = []any{
+	file_multimail_v1_contact_service_proto_msgTypes[4].OneofWrappers = []any{}
+	file_multimail_v1_contact_service_proto_msgTypes[6].OneofWrappers = []any{
 		(*GetContactRequest_Id)(nil),
 		(*GetContactRequest_Email)(nil),
 	}
-	file_multimail_v1_contact_service_proto_msgTypes[5].OneofWrappers = []any{
+	file_multimail_v1_contact_service_proto_msgTypes[7].OneofWrappers = []any{
 		(*UpdateContactRequest_Id)(nil),
 		(*UpdateContactRequest_Email)(nil),
 	}
-	file_multimail_v1_contact_service_proto_msgTypes[7].OneofWrappers = []any{
+	file_multimail_v1_contact_service_proto_msgTypes[9].OneofWrappers = []any{
 		(*DeleteContactRequest_Id)(nil),
 		(*DeleteContactRequest_Email)(nil),
 	}
-	file_multimail_v1_contact_service_proto_msgTypes[19].OneofWrappers = []any{
+	file_multimail_v1_contact_service_proto_msgTypes[21].OneofWrappers = []any{
 		(*ContactOutcome_Upserted)(nil),
 		(*ContactOutcome_Refusal)(nil),
 	}
-	file_multimail_v1_contact_service_proto_msgTypes[21].OneofWrappers = []any{
+	file_multimail_v1_contact_service_proto_msgTypes[23].OneofWrappers = []any{
 		(*ImportContactsResponse_Upserted)(nil),
 		(*ImportContactsResponse_Refusal)(nil),
 	}
-	file_multimail_v1_contact_service_proto_msgTypes[25].OneofWrappers = []any{
+	file_multimail_v1_contact_service_proto_msgTypes[27].OneofWrappers = []any{
 		(*FoundContact_Contact)(nil),
 		(*FoundContact_Refusal)(nil),
 	}
-	file_multimail_v1_contact_service_proto_msgTypes[26].OneofWrappers = []any{
+	file_multimail_v1_contact_service_proto_msgTypes[28].OneofWrappers = []any{
 		(*GetContactContextRequest_Id)(nil),
 		(*GetContactContextRequest_Email)(nil),
 	}
-	file_multimail_v1_contact_service_proto_msgTypes[28].OneofWrappers = []any{
+	file_multimail_v1_contact_service_proto_msgTypes[30].OneofWrappers = []any{
 		(*ListInteractionsRequest_Id)(nil),
 		(*ListInteractionsRequest_Email)(nil),
 	}
@@ -2875,7 +2997,7 @@ func file_multimail_v1_contact_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_multimail_v1_contact_service_proto_rawDesc), len(file_multimail_v1_contact_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   39,
+			NumMessages:   41,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

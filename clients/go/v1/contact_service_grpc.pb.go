@@ -19,6 +19,7 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
+	ContactService_GetCaller_FullMethodName           = "/multimail.v1.ContactService/GetCaller"
 	ContactService_CreateContact_FullMethodName       = "/multimail.v1.ContactService/CreateContact"
 	ContactService_UpsertContact_FullMethodName       = "/multimail.v1.ContactService/UpsertContact"
 	ContactService_BatchUpsertContacts_FullMethodName = "/multimail.v1.ContactService/BatchUpsertContacts"
@@ -46,6 +47,8 @@ const (
 // with their paths, a `google.rpc.RetryInfo` says when to come back, and a `google.rpc.ResourceInfo` what is not there
 // or there already. What belongs to another account answers NOT_FOUND, as if it did not exist.
 type ContactServiceClient interface {
+	// Tells whose API key the call bears and what that key may do. Scope: any.
+	GetCaller(ctx context.Context, in *GetCallerRequest, opts ...grpc.CallOption) (*Caller, error)
 	// Makes a contact, or with `upsert` merges into the one that has the address.
 	// Without `upsert` a known address is ALREADY_EXISTS, reason CONTACT_EXISTS, with the contact's id. Scope: write.
 	CreateContact(ctx context.Context, in *CreateContactRequest, opts ...grpc.CallOption) (*CreateContactResponse, error)
@@ -99,6 +102,16 @@ type contactServiceClient struct {
 
 func NewContactServiceClient(cc grpc.ClientConnInterface) ContactServiceClient {
 	return &contactServiceClient{cc}
+}
+
+func (c *contactServiceClient) GetCaller(ctx context.Context, in *GetCallerRequest, opts ...grpc.CallOption) (*Caller, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Caller)
+	err := c.cc.Invoke(ctx, ContactService_GetCaller_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
 }
 
 func (c *contactServiceClient) CreateContact(ctx context.Context, in *CreateContactRequest, opts ...grpc.CallOption) (*CreateContactResponse, error) {
@@ -273,6 +286,8 @@ func (c *contactServiceClient) ListInteractions(ctx context.Context, in *ListInt
 // with their paths, a `google.rpc.RetryInfo` says when to come back, and a `google.rpc.ResourceInfo` what is not there
 // or there already. What belongs to another account answers NOT_FOUND, as if it did not exist.
 type ContactServiceServer interface {
+	// Tells whose API key the call bears and what that key may do. Scope: any.
+	GetCaller(context.Context, *GetCallerRequest) (*Caller, error)
 	// Makes a contact, or with `upsert` merges into the one that has the address.
 	// Without `upsert` a known address is ALREADY_EXISTS, reason CONTACT_EXISTS, with the contact's id. Scope: write.
 	CreateContact(context.Context, *CreateContactRequest) (*CreateContactResponse, error)
@@ -328,6 +343,9 @@ type ContactServiceServer interface {
 // pointer dereference when methods are called.
 type UnimplementedContactServiceServer struct{}
 
+func (UnimplementedContactServiceServer) GetCaller(context.Context, *GetCallerRequest) (*Caller, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetCaller not implemented")
+}
 func (UnimplementedContactServiceServer) CreateContact(context.Context, *CreateContactRequest) (*CreateContactResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method CreateContact not implemented")
 }
@@ -389,6 +407,24 @@ func RegisterContactServiceServer(s grpc.ServiceRegistrar, srv ContactServiceSer
 		t.testEmbeddedByValue()
 	}
 	s.RegisterService(&ContactService_ServiceDesc, srv)
+}
+
+func _ContactService_GetCaller_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetCallerRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ContactServiceServer).GetCaller(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ContactService_GetCaller_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ContactServiceServer).GetCaller(ctx, req.(*GetCallerRequest))
+	}
+	return interceptor(ctx, in, info, handler)
 }
 
 func _ContactService_CreateContact_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
@@ -625,6 +661,10 @@ var ContactService_ServiceDesc = grpc.ServiceDesc{
 	ServiceName: "multimail.v1.ContactService",
 	HandlerType: (*ContactServiceServer)(nil),
 	Methods: []grpc.MethodDesc{
+		{
+			MethodName: "GetCaller",
+			Handler:    _ContactService_GetCaller_Handler,
+		},
 		{
 			MethodName: "CreateContact",
 			Handler:    _ContactService_CreateContact_Handler,

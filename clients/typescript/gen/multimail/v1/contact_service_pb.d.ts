@@ -15,6 +15,61 @@ import type { Email, Suppression, Thread } from "./mail_pb.js";
 export declare const file_multimail_v1_contact_service: GenFile;
 
 /**
+ * Request of GetCaller.
+ *
+ * @generated from message multimail.v1.GetCallerRequest
+ */
+export declare type GetCallerRequest = Message<"multimail.v1.GetCallerRequest"> & {
+};
+
+/**
+ * Describes the message multimail.v1.GetCallerRequest.
+ * Use `create(GetCallerRequestSchema)` to create a new message.
+ */
+export declare const GetCallerRequestSchema: GenMessage<GetCallerRequest>;
+
+/**
+ * The holder of an API key.
+ *
+ * @generated from message multimail.v1.Caller
+ */
+export declare type Caller = Message<"multimail.v1.Caller"> & {
+  /**
+   * The account that everything this key sees belongs to.
+   *
+   * @generated from field: string account = 1;
+   */
+  account: string;
+
+  /**
+   * The key's id, `key_` and 26 characters; never the key itself.
+   *
+   * @generated from field: string key_id = 2;
+   */
+  keyId: string;
+
+  /**
+   * The name under which the key's acts stand in logs and notifications.
+   *
+   * @generated from field: string agent = 3;
+   */
+  agent: string;
+
+  /**
+   * What the key may do, in alphabetical order: `admin`, `oversight`, `read`, `send`, `write`.
+   *
+   * @generated from field: repeated string scopes = 4;
+   */
+  scopes: string[];
+};
+
+/**
+ * Describes the message multimail.v1.Caller.
+ * Use `create(CallerSchema)` to create a new message.
+ */
+export declare const CallerSchema: GenMessage<Caller>;
+
+/**
  * Request of CreateContact.
  *
  * @generated from message multimail.v1.CreateContactRequest
@@ -1326,6 +1381,16 @@ export declare const ListInteractionsResponseSchema: GenMessage<ListInteractions
  * @generated from service multimail.v1.ContactService
  */
 export declare const ContactService: GenService<{
+  /**
+   * Tells whose API key the call bears and what that key may do. Scope: any.
+   *
+   * @generated from rpc multimail.v1.ContactService.GetCaller
+   */
+  getCaller: {
+    methodKind: "unary";
+    input: typeof GetCallerRequestSchema;
+    output: typeof CallerSchema;
+  },
   /**
    * Makes a contact, or with `upsert` merges into the one that has the address.
    * Without `upsert` a known address is ALREADY_EXISTS, reason CONTACT_EXISTS, with the contact's id. Scope: write.
