@@ -14,9 +14,7 @@ from urllib.parse import urlsplit
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-_CLIENT_VARIABLES = frozenset(
-    {f"MULTIMAIL_{name}" for name in ("API_KEY", "TARGET", "TLS_CA", "PROFILE", "CONFIG")}
-)
+_CLIENT_VARIABLES = frozenset({f"MULTIMAIL_{name}" for name in ("API_KEY", "TARGET", "TLS_CA", "PROFILE", "CONFIG")})
 _PREFIX = "MULTIMAIL_"
 _PUBLIC = re.compile(r"https://[A-Za-z0-9._~:/%\[\]-]{1,400}")
 _ORIGIN = re.compile(r"\*|https?://[^\s/,*]+")
