@@ -174,7 +174,7 @@ class Service(Startable[Running]):
         mail_service_pb2_grpc.add_MailServiceServicer_to_server(parts.mail_servicer, server)
         private = self._stack.enter_context(private_target())
         server.add_insecure_port(private)
-        gateway = Gateway(settings, private, parts.inbound, new_id)
+        gateway = Gateway(settings, private, parts.boundary.auth.caller, parts.inbound, new_id)
         gateway.door.reserve()
         later(server.stop, 1.0)
         if settings.workers == 1:

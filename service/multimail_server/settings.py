@@ -16,7 +16,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 _CLIENT_VARIABLES = frozenset({"MULTIMAIL_API_KEY", "MULTIMAIL_TARGET"})
 _PREFIX = "MULTIMAIL_"
-_ORIGIN = r"(\*|https?://[^\s/,*]+)"
+_PUBLIC = re.compile(r"https://[A-Za-z0-9._~:/%\[\]-]{1,400}")
+_ORIGIN = re.compile(r"\*|https?://[^\s/,*]+")
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -78,8 +79,8 @@ class Settings(BaseSettings):
     port: int = Field(50051, ge=0, le=65535)
     http_host: str = "127.0.0.1"
     http_port: int = Field(8080, ge=0, le=65535)
-    public_url: str = Field("", pattern=r"^(https://[!-~]{1,400})?$")
-    cors_origins: str = Field("", pattern=rf"^({_ORIGIN}(\s*,\s*{_ORIGIN})*)?$")
+    public_url: str = ""
+    cors_origins: str = ""
     workers: int = Field(1, ge=1, le=64)
     connection_age_s: float = Field(30.0, ge=0.5, le=3600)
     smtp_host: str = "127.0.0.1"
@@ -110,6 +111,10 @@ class Settings(BaseSettings):
             raise ValueError("MONGODB_URI must begin with mongodb:// or mongodb+srv://")
         if relay and not _is_relay(relay):
             raise ValueError("MULTIMAIL_SMTP_URL must look like smtp://user:password@host:587")
+        if self.public_url and not _PUBLIC.fullmatch(self.public_url):
+            raise ValueError("MULTIMAIL_PUBLIC_URL must look like https://mail.example.com")
+        if not all(_ORIGIN.fullmatch(each) for each in self.allowed_origins):
+            raise ValueError("MULTIMAIL_CORS_ORIGINS must list origins such as https://app.example.com, or be *")
         if self.workers > 1 and sys.platform != "linux":
             raise ValueError("MULTIMAIL_WORKERS above 1 needs Linux, which spreads connections; leave it at 1 here")
         return self

@@ -37,12 +37,12 @@ class Server:
 
     def __init__(self, folder: Path, **environment: str) -> None:
         self.folder = folder
-        self.port, self.smtp_port = free_port(), free_port()
+        self.port, self.smtp_port, self.http_port = free_port(), free_port(), free_port()
         self._environment = {k: v for k, v in os.environ.items() if not k.startswith(("MULTIMAIL_", "MONGODB_"))} | {
             "MULTIMAIL_DATA": str(folder / "data"),
             "MULTIMAIL_PORT": str(self.port),
             "MULTIMAIL_SMTP_PORT": str(self.smtp_port),
-            "MULTIMAIL_HTTP_PORT": "0",
+            "MULTIMAIL_HTTP_PORT": str(self.http_port),
             "MULTIMAIL_ENGINE": binaries()["py"],
             "MULTIMAIL_LOG_LEVEL": "WARNING",
             **environment,

@@ -7,11 +7,12 @@ import os
 import re
 import signal
 import time
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import aiosmtplib
 import grpc
+import httpx2
 import pytest
 from aiosmtpd.smtp import SMTP
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -72,6 +73,26 @@ class Line:
                 if error.code() not in _AGAIN:
                     raise
             await asyncio.sleep(0.1)
+
+
+class Web:
+    """A connection over HTTP that is kept as long as the service lets it."""
+
+    def __init__(self, client: httpx2.AsyncClient) -> None:
+        self._client = client
+
+    @classmethod
+    @asynccontextmanager
+    async def of(cls, server: Server) -> AsyncIterator[Web]:
+        """One to this server."""
+        key = (server.folder / "data" / "api-key").read_text().strip()
+        base, headers = f"http://127.0.0.1:{server.http_port}", {"authorization": f"Bearer {key}"}
+        async with httpx2.AsyncClient(base_url=base, headers=headers, timeout=30) as client:
+            yield cls(client)
+
+    async def upsert(self, email: str) -> None:
+        """Makes a contact."""
+        assert 200 == (await self._client.post("/v1/contacts:upsert", json={"email": email})).status_code
 
 
 @asynccontextmanager
@@ -143,16 +164,16 @@ async def health(server: Server) -> int | None:
 
 
 async def test_a_restart_loses_no_call(tmp_path: Path) -> None:
-    """SIGHUP replaces all workers under calls and streams, of which none fails or misses one; SIGTERM ends all."""
+    """SIGHUP replaces all workers under calls, HTTP too, and streams: none fails or misses one; SIGTERM ends all."""
     async with serving(tmp_path, MULTIMAIL_WORKERS="2", MULTIMAIL_CONNECTION_AGE_S="1") as server:
         assert server.process is not None
         before = workers(server)
         assert (2, health_pb2.HealthCheckResponse.SERVING) == (len(before), await health(server))
         stop = asyncio.Event()
-        async with lines(server, 4) as (*callers, one, two), following([one, two]) as seen:
+        async with AsyncExitStack() as web, lines(server, 4) as (*callers, one, two), following([one, two]) as seen:
             calls = [
                 asyncio.create_task(repeated(lambda n, line=line, i=i: line.upsert(f"p{n}@c{i}.test"), stop))
-                for i, line in enumerate(callers)
+                for i, line in enumerate([*callers, await web.enter_async_context(Web.of(server))])
             ]
             server.process.send_signal(signal.SIGHUP)
             await until(lambda: len(workers(server) - before) == 2 and not workers(server) & before, server)

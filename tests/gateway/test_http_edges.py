@@ -62,6 +62,16 @@ async def test_a_body_that_is_too_large_is_refused(account: Account) -> None:
         assert {"created"} == {each["upserted"]["outcome"] for each in made.json()["outcomes"]}
 
 
+async def test_much_is_read_of_those_only_who_may(account: Account) -> None:
+    """A large body is refused before it is sent when the key may not; who only promises one learns it at once."""
+    promised = f"{HEAD}content-length: 1000000\r\n"
+    for key, status in (("x", 401), (await account.key("read"), 403)):
+        said = await answer_to(account, f"{promised}authorization: Bearer {key}\r\n\r\n".encode())
+        assert said.startswith(f"HTTP/1.1 {status} ".encode())
+    chunked = f"{HEAD}transfer-encoding: chunked\r\n\r\n".encode()
+    assert (await answer_to(account, chunked)).startswith(b"HTTP/1.1 401 ")
+
+
 async def test_a_body_that_does_not_come_is_not_waited_for(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who promises a body and sends none, or sends it by drops, gets 408 and is cut."""
     monkeypatch.setattr(body, "_PIECE_S", 0.2)

@@ -51,6 +51,10 @@ async def poured(requests: AsyncIterator[Any], context: Any) -> AsyncIterator[An
         yield request
 
 
+async def anybody(*_: Any) -> None:
+    """Refuses nobody."""
+
+
 def handlers() -> Any:
     """The library's methods."""
     kinds = {
@@ -78,7 +82,7 @@ async def client() -> AsyncIterator[httpx2.AsyncClient]:
         server.add_insecure_port(target)
         await server.start()
         async with grpc.aio.insecure_channel(target) as channel:
-            app = app_of([Part([Mount("", Transcoder(channel, [library.SERVICE]))])])
+            app = app_of([Part([Mount("", Transcoder(channel, [library.SERVICE], anybody))])])
             await door.open(Edge(app, lambda prefix: f"{prefix}_1", lambda: door.leaving))
             try:
                 async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{door.port}") as made:

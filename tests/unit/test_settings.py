@@ -39,6 +39,12 @@ def test_defaults() -> None:
         ("MULTIMAIL_SMTP_URL", "relay.test:25", "smtp://user:password@host:587"),
         ("MULTIMAIL_SMTP_URL", "smtp://relay.test:port", "smtp://user:password@host:587"),
         ("MONGODB_URI", "postgres://x", "mongodb://"),
+        ("MULTIMAIL_HTTP_PORT", "-1", "MULTIMAIL_HTTP_PORT"),
+        ("MULTIMAIL_HTTP_PORT", "", "MULTIMAIL_HTTP_PORT"),
+        ("MULTIMAIL_PUBLIC_URL", "http://mail.example", "MULTIMAIL_PUBLIC_URL must look like https://"),
+        ("MULTIMAIL_PUBLIC_URL", "https://mail.example/>,<x", "MULTIMAIL_PUBLIC_URL"),
+        ("MULTIMAIL_CORS_ORIGINS", "app.example", "MULTIMAIL_CORS_ORIGINS must list origins"),
+        ("MULTIMAIL_CORS_ORIGINS", "https://app.example/", "MULTIMAIL_CORS_ORIGINS"),
         ("MULTIMAIL_DEADLINE_S", "0", "MULTIMAIL_DEADLINE_S"),
         ("MULTIMAIL_WORKERS", "0", "MULTIMAIL_WORKERS: Input should be greater than or equal to 1"),
         ("MULTIMAIL_CONNECTION_AGE_S", "0", "MULTIMAIL_CONNECTION_AGE_S"),
@@ -91,3 +97,6 @@ def test_a_port_for_this_machine_knows_its_names(monkeypatch: pytest.MonkeyPatch
         monkeypatch.setenv("MULTIMAIL_PUBLIC_URL", url)
         monkeypatch.setenv("MULTIMAIL_HTTP_HOST", host)
         assert names == settings.from_environment().allowed_hosts
+
+    monkeypatch.setenv("MULTIMAIL_HTTP_HOST", "::")
+    assert ["gRPC", "HTTP"] == [each.split()[0] for each in settings.from_environment().warnings]

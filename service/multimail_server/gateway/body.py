@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from http import HTTPStatus
 from typing import TYPE_CHECKING, TypeVar
 
@@ -28,10 +29,17 @@ class GoneError(Exception):
     """Whoever asked is not there any more."""
 
 
+def told_bytes(request: Request) -> float:
+    """How large the body is, as the request says; without end where it does not say."""
+    if "transfer-encoding" in request.headers:
+        return math.inf
+    told = request.headers.get("content-length", "0")
+    return int(told) if told.isdecimal() else math.inf
+
+
 async def whole(request: Request, most: int = MAX_BODY_BYTES) -> bytes:
     """A request's body; 413 before it is read when it says that it is larger, and as soon as it is."""
-    told = request.headers.get("content-length", "")
-    if told.isdecimal() and int(told) > most:
+    if most < told_bytes(request) < math.inf:
         raise _too_large(most)
     parts: list[bytes] = []
     size = 0

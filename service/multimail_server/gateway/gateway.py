@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp
 
+    from multimail_server.gateway.transcoder import Check
     from multimail_server.gateway.unsubscribing import Links
     from multimail_server.settings import Settings
 
@@ -46,12 +47,16 @@ class Gateway:
     Args:
         settings: How the service runs.
         target: Where its gRPC is reached inside this machine.
+        check: Refuses a caller before much is read; see Transcoder.
         links: What links for unsubscribing lead to.
         new_id: Makes an id with the given prefix.
     """
 
-    def __init__(self, settings: Settings, target: str, links: Links, new_id: Callable[[str], str]) -> None:
+    def __init__(
+        self, settings: Settings, target: str, check: Check, links: Links, new_id: Callable[[str], str]
+    ) -> None:
         self._settings = settings
+        self._check = check
         self._links = links
         self._new_id = new_id
         self._target = target
@@ -61,7 +66,7 @@ class Gateway:
     async def open(self) -> None:
         """Answers requests from now on; the port must be reserved, and gRPC be served."""
         self._channel = grpc.aio.insecure_channel(self._target, options=_CHANNEL_OPTIONS)
-        app: ASGIApp = app_of(parts_of(self._settings, self._target, self._channel, self._links))
+        app: ASGIApp = app_of(parts_of(self._settings, self._target, self._channel, self._check, self._links))
         app = Edge(app, self._new_id, lambda: self.door.leaving)
         await self.door.open(with_cors(app, self._settings.allowed_origins))
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from starlette.routing import BaseRoute
     from starlette.types import ASGIApp
 
+    from multimail_server.gateway.transcoder import Check
     from multimail_server.gateway.unsubscribing import Links
     from multimail_server.settings import Settings
 
@@ -44,20 +45,21 @@ class Part:
     running: Sequence[AbstractAsyncContextManager[object]] = field(default=())
 
 
-def parts_of(settings: Settings, target: str, channel: grpc.aio.Channel, links: Links) -> list[Part]:
+def parts_of(settings: Settings, target: str, channel: grpc.aio.Channel, check: Check, links: Links) -> list[Part]:
     """Every part, in the order in which they are asked.
 
     Args:
         settings: How the service runs.
         target: Where its gRPC is reached inside this machine, for parts with a client of their own.
         channel: A channel to it.
+        check: Refuses a caller before much is read; see Transcoder.
         links: What links for unsubscribing lead to.
     """
     return [
         Part(health.routes(channel)),
         *_tools(settings, target),
         Part(unsubscribing.routes(links)),
-        Part([Mount("", Transcoder(channel, SERVICES))]),
+        Part([Mount("", Transcoder(channel, SERVICES, check))]),
     ]
 
 

@@ -22,7 +22,7 @@ from multimail_server.gateway.query import add_path, add_query, parameters_of
 from multimail_server.gateway.shown import json_bytes, shown, shown_field
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
 
     import grpc
     from google.protobuf.descriptor import ServiceDescriptor
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
     from multimail_server.gateway.bindings import Binding
     from multimail_server.gateway.http_rule import Found
+
+    Check = Callable[[str, Sequence[tuple[str, str | bytes]]], Awaitable[object]]
 
 # What is read on the loop itself; more would keep everybody waiting.
 _SMALL_BYTES = 128 << 10
@@ -49,9 +51,11 @@ class Transcoder:
     Args:
         channel: Where the services are.
         services: Their descriptors.
+        check: Refuses a caller by the method and the metadata of a call, before much is read.
     """
 
-    def __init__(self, channel: grpc.aio.Channel, services: Iterable[ServiceDescriptor]) -> None:
+    def __init__(self, channel: grpc.aio.Channel, services: Iterable[ServiceDescriptor], check: Check) -> None:
+        self._check = check
         bindings = bindings_of(services)
         self._table = table_of(bindings)
         self._stubs = {each.grpc_path: _stub(channel, each) for each in bindings}
@@ -114,6 +118,8 @@ class Transcoder:
     async def _message(self, found: Found[Binding], request: Request) -> Message:
         """The request as the message it stands for."""
         binding = found.target
+        if body.told_bytes(request) > _SMALL_BYTES:
+            await self._check(binding.grpc_path, _metadata(request))
         raw = await body.whole(request)
         if not binding.body:
             if raw.strip():
