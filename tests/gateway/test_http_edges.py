@@ -6,8 +6,10 @@ import asyncio
 import json
 import socket
 import ssl
+import tempfile
 import time
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx2
@@ -18,10 +20,10 @@ from tests.rpc.relays import certificate, serving
 
 from multimail_server.app import Service
 from multimail_server.gateway import body, door
+from multimail_server.gateway.gateway import private_target
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-    from pathlib import Path
 
 HEAD = "POST /v1/contacts:upsert HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
 
@@ -223,6 +225,26 @@ async def test_a_taken_port_ends_the_start(engine_uri: str, tmp_path: Path) -> N
         made = made.model_copy(update={"http_port": taken.getsockname()[1]})
         with pytest.raises(SystemExit, match="MULTIMAIL_HTTP_PORT"):
             await Service(made).__aenter__()
+
+
+def test_the_private_socket(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only its user can enter its folder, which goes with the service; what a killed one left goes with the next."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as short:
+        monkeypatch.setattr(tempfile, "tempdir", short)
+        dead, living = Path(short, "multimail-grpc-dead"), Path(short, "multimail-grpc-living")
+        for folder in (dead, living):
+            folder.mkdir()
+        with socket.socket(socket.AF_UNIX) as killed:
+            killed.bind(str(dead / "grpc"))
+        with socket.socket(socket.AF_UNIX) as other, private_target() as target:
+            folder = Path(target.removeprefix("unix:")).parent
+            assert (0o700, Path(short)) == (folder.stat().st_mode & 0o777, folder.parent)
+            assert not dead.exists()
+            other.bind(str(living / "grpc"))
+            other.listen()
+            with private_target():
+                assert {living, folder} < set(Path(short).iterdir())
+        assert [living] == list(Path(short).iterdir())
 
 
 async def test_a_stop_lets_requests_end(engine_uri: str, tmp_path: Path) -> None:

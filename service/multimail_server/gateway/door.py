@@ -78,6 +78,10 @@ class Door:
 
     Args:
         settings: Where it listens, with which certificate, and whether other workers share the port.
+
+    Attributes:
+        port: The port, once it is reserved.
+        leaving: Whether it accepts no more.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -85,19 +89,8 @@ class Door:
         self._socket: socket.socket | None = None
         self._server: uvicorn.Server | None = None
         self._ticking: asyncio.Task[None] | None = None
+        self.port = 0
         self.leaving = False
-
-    @property
-    def port(self) -> int:
-        """The port; known once it is reserved."""
-        number: int = self._reserved.getsockname()[1]
-        return number
-
-    @property
-    def _reserved(self) -> socket.socket:
-        if self._socket is None:
-            raise RuntimeError("the port is not reserved yet")
-        return self._socket
 
     def reserve(self) -> None:
         """Takes the port, or ends with a message that says who may have it; nobody is answered yet."""
@@ -109,9 +102,12 @@ class Door:
                 f"multimail-server: the port {host}:{port} cannot be had ({error.strerror}), perhaps another service "
                 "runs. Stop it first, or choose another port with MULTIMAIL_HTTP_PORT."
             ) from None
+        self.port = self._socket.getsockname()[1]
 
     async def open(self, app: ASGIApp) -> None:
-        """Answers requests from now on."""
+        """Answers requests from now on; the port must be reserved."""
+        if self._socket is None:
+            raise RuntimeError("the port is not reserved yet")
         settings = self._settings
         config = uvicorn.Config(
             app,
@@ -133,7 +129,7 @@ class Door:
         # Its `serve` would take the signals over; these are its parts without that.
         server = uvicorn.Server(config)
         server.lifespan = config.lifespan_class(config)
-        await server.startup(sockets=[self._reserved])
+        await server.startup(sockets=[self._socket])
         self._server, self._ticking = server, asyncio.create_task(server.main_loop(), name="http")
 
     def leave(self) -> None:

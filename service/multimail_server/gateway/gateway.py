@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
+import socket
 import tempfile
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import grpc
@@ -29,16 +32,32 @@ _CHANNEL_OPTIONS = [
 ]
 # What a socket's path may hold is 104 bytes on some systems.
 _LONGEST_FOLDER = 60
+_PREFIX, _SOCKET = "multimail-grpc-", "grpc"
+_ANSWERS_WITHIN_S = 0.5
 
 
 @contextmanager
 def private_target() -> Iterator[str]:
     """Where a gRPC server can listen for this process alone: a socket in a folder that only its user can enter."""
-    where = tempfile.gettempdir()
-    if len(where) > _LONGEST_FOLDER:
-        where = "/tmp"  # noqa: S108  the folder made in it is ours alone
-    with tempfile.TemporaryDirectory(prefix="multimail-", dir=where) as folder:
-        yield f"unix:{folder}/grpc"
+    where = Path(tempfile.gettempdir())
+    if len(str(where)) > _LONGEST_FOLDER:
+        where = Path("/tmp")  # noqa: S108  the folder made in it is ours alone
+    _sweep(where)
+    with tempfile.TemporaryDirectory(prefix=_PREFIX, dir=where) as folder:
+        yield f"unix:{folder}/{_SOCKET}"
+
+
+def _sweep(where: Path) -> None:
+    """Removes the folders of services that were killed: nobody listens on the sockets in them any more."""
+    for path in where.glob(f"{_PREFIX}*/{_SOCKET}"):
+        try:
+            with socket.socket(socket.AF_UNIX) as probe:
+                probe.settimeout(_ANSWERS_WITHIN_S)
+                probe.connect(str(path))
+        except ConnectionRefusedError:
+            shutil.rmtree(path.parent, ignore_errors=True)
+        except OSError:  # another user's, or gone meanwhile
+            continue
 
 
 class Gateway:
