@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx2
@@ -55,8 +56,10 @@ def environment(key: str, port: int) -> dict[str, str]:
     return {"MULTIMAIL_API_KEY": key, "MULTIMAIL_TARGET": f"127.0.0.1:{port}", "PATH": os.environ["PATH"]}
 
 
-def program() -> list[str]:
-    """What starts it."""
+def program(transport: str = "stdio") -> list[str]:
+    """What starts it: the module, or the command line."""
+    if transport == "command":
+        return [str(Path(sys.executable).parent / "multimail"), "mcp"]
     return [sys.executable, "-m", "multimail.mcp"]
 
 
@@ -64,8 +67,8 @@ def program() -> list[str]:
 async def talking(account: Account, *scopes: str, transport: str = "http", era: str = "auto") -> AsyncIterator[Talk]:
     """A connection with a new key of the account; one that may do all that an agent may when no scope is named."""
     key = await account.key(*scopes)
-    if transport == "stdio":
-        command, *rest = program()
+    if transport != "http":
+        command, *rest = program(transport)
         server = StdioServerParameters(command=command, args=rest, env=environment(key, account.running.grpc_port))
         async with Client(server, mode=era) as client:
             yield Talk(client)

@@ -26,7 +26,9 @@ HEADERS = {"accept": b"application/json, text/event-stream", "content-type": b"a
 
 
 # The protocol of today, and the handshake of those before it, which over standard input the next test but one speaks.
-@pytest.mark.parametrize(("transport", "era"), [("http", "auto"), ("http", "legacy"), ("stdio", "auto")])
+@pytest.mark.parametrize(
+    ("transport", "era"), [("http", "auto"), ("http", "legacy"), ("stdio", "auto"), ("command", "auto")]
+)
 async def test_a_mail_goes_out_over_every_transport(account: Account, transport: str, era: str) -> None:
     """The official client, of today and of before, lists the tools, sends a mail and reads it, whatever carries it."""
     async with talking(account, transport=transport, era=era) as talk:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import importlib
 import importlib.metadata
@@ -228,7 +227,7 @@ def mcp(ctx: typer.Context) -> None:
             raise
         show.note("The tools for agents need the extra mcp; install it with: pip install 'multimail[mcp]'", style="red")
         raise typer.Exit(1) from None
-    asyncio.run(stdio.serve(multimail.AsyncClient(**ctx.obj.endpoint())))
+    stdio.run(multimail.AsyncClient(**ctx.obj.endpoint()))
 
 
 def run() -> None:
