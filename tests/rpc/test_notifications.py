@@ -13,20 +13,23 @@ from typing import TYPE_CHECKING
 
 import grpc
 import pytest
+from pymongo import monitoring
+from tests.conftest import Account, Commands, settings_for
 from tests.rpc.calls import all_notifications, ended, made, read, refusal, streaming, stubs, until
 from tests.rpc.relays import serving
 
 from multimail.v1 import contact_service_pb2 as contact_pb
 from multimail.v1 import mail_pb2 as mail_pb
 from multimail.v1 import mail_service_pb2 as pb
+from multimail_server.app import Service
 from multimail_server.notifications.feed import Feed
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from contextlib import AbstractAsyncContextManager
     from pathlib import Path
     from typing import Any
 
-    from tests.conftest import Account
 
 CREATED = mail_pb.NOTIFICATION_TYPE_CONTACT_CREATED
 QUIET = mail_pb.OVERSIGHT_MODE_AUTONOMOUS
@@ -420,3 +423,44 @@ async def test_one_key_cannot_take_every_stream(engine_uri: str, tmp_path: Path)
                 assert 1 == len(await read(theirs, 1))
         async with watching(mail, after_seq=0) as again:
             assert 1 == len(await read(again, 1))
+
+
+class Meanwhile(monitoring.CommandListener):
+    """Has something done before the second of the commands that ask for numbers of an account reaches the engine."""
+
+    def __init__(self, account: str) -> None:
+        self.act: Callable[[], object] = list
+        self._account = account
+        self._left = 2
+
+    def started(self, event: Any) -> None:
+        """Waits, when it is the second, until that is done; the driver calls this in a thread of its own."""
+        command = event.command
+        if command.get("projection") == {"seq": 1} and self._account in command["filter"].values():
+            self._left -= 1
+            if not self._left:
+                self.act()
+
+    def succeeded(self, event: Any) -> None:
+        """Nothing to do."""
+
+    def failed(self, event: Any) -> None:
+        """Nothing to do."""
+
+
+async def test_a_stream_that_begins_with_the_account_misses_nothing(engine_uri: str, tmp_path: Path) -> None:
+    """An account's very first change that falls amid the beginning of a stream is told by it."""
+    meanwhile = Meanwhile("fresh")
+    settings = settings_for(engine_uri, tmp_path, database="fresh")
+    async with Service(settings, listeners=[meanwhile]) as running:
+        account = Account("fresh", running, Commands())
+        async with stubs(account) as (contacts, mail):
+            loop = asyncio.get_running_loop()
+
+            def first_change() -> None:
+                asyncio.run_coroutine_threadsafe(make(contacts, "first"), loop).result(10)
+
+            meanwhile.act = first_change
+            async with watching(mail) as stream:
+                assert [1] == [each.seq for each in await read(stream, 1)]
+                assert not meanwhile._left

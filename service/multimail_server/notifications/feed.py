@@ -89,5 +89,6 @@ class Feed:
                 self._seen.pop(account, None)
 
     async def _before_oldest(self, account: str) -> int:
+        newest = await self._notifications.newest(account)  # first: what comes meanwhile is not behind us
         oldest = await self._notifications.oldest(account)
-        return oldest - 1 if oldest else await self._notifications.newest(account)
+        return oldest - 1 if oldest else newest
