@@ -26,6 +26,13 @@ READ_WRITE = ("read", "write", "send", "admin")
 _numbers = itertools.count(1)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where tests run in several processes, those of a file stay together, and all that kill and cut in one of them."""
+    for item in items:
+        path = item.path.relative_to(Path(__file__).parent)
+        item.add_marker(pytest.mark.xdist_group(path.parts[0] if path.parts[0] == "faults" else str(path)))
+
+
 class Commands(monitoring.CommandListener):
     """Remembers the commands the service sent to the engine, in order."""
 

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 FULL = os.environ.get("FAULTS") == "full"
 SEED = int(os.environ.get("FAULTS_SEED") or random.SystemRandom().randrange(1_000_000))
-_rows: list[tuple[str, str, str]] = []
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -70,7 +69,7 @@ class Row:
 
 
 @pytest.fixture
-def table() -> Callable[[str], object]:
+def table(record_property: Callable[[str, object], None]) -> Callable[[str], object]:
     """A context that notes a run for the table; its row takes the count."""
 
     @contextmanager
@@ -80,18 +79,22 @@ def table() -> Callable[[str], object]:
             yield row
             result = "0 problems"
         finally:
-            _rows.append((run, row.count or "?", f"{result} | {time.monotonic() - row.started:.0f} s"))
+            took = f"{time.monotonic() - row.started:.0f} s"
+            record_property("fault run", [run, row.count or "?", str(SEED), result, took])
 
     return noting
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Prints the table, ready for the README."""
-    if not _rows:
+    """Prints the table, ready for the README, of whichever process ran the tests."""
+    reports = [each for found in terminalreporter.stats.values() for each in found if hasattr(each, "user_properties")]
+    done = [each for each in reports if each.when == "call"]
+    rows = [row for each in done for name, row in each.user_properties if name == "fault run"]
+    if not rows:
         return
-    terminalreporter.section(f"faults, seed {SEED}")
+    terminalreporter.section("faults")
     terminalreporter.write_line("| run | count | seed | result | time |\n| --- | --- | --- | --- | --- |")
-    for run, count, result in _rows:
-        terminalreporter.write_line(f"| {run} | {count} | {SEED} | {result} |")
+    for row in rows:
+        terminalreporter.write_line(f"| {' | '.join(row)} |")
     engine = "secantusd-rs" if "rs" in best_engine().rsplit("/", 1)[-1] else "secantusd-py"
     terminalreporter.write_line(f"engine: {engine}; {os.cpu_count()} processors")
