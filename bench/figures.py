@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+import statistics
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
 OURS, PEER, ECHO, CHAIN, ONE_CALL, RAW = (
@@ -47,6 +48,13 @@ class Result:
     engine_us: float
     load_busy: float
     size: int = 0
+
+
+def middle(rounds: Sequence[Result]) -> Result:
+    """The same case measured several times, as the median of each figure."""
+    measured = ("per_s", "p50_ms", "p99_ms", "cpu_us", "engine_us", "load_busy")
+    medians = {name: statistics.median(getattr(each, name) for each in rounds) for name in measured}
+    return replace(rounds[0], calls=sum(each.calls for each in rounds), **medians)
 
 
 @dataclass(frozen=True)

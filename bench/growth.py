@@ -124,7 +124,7 @@ async def memory(engine: Engine, extent: Extent, figures: Figures) -> None:
             while calls < extent.calls * quarter / 4:
                 for case in (cases.GET, cases.UPSERT_EXISTING):
                     calls += (await measure(system, case, 64, extent.seconds)).calls
-            figures.memory[f"after {calls:,} calls"] = resident_mb(system.pid)
+            figures.memory[f"after {quarter}/4, {calls:,} calls"] = resident_mb(system.pid)
         figures.memory["import, most"] = await imported(system, extent.rows)
         figures.notes.append(f"The import had {extent.rows:,} rows.")
 

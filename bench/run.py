@@ -13,12 +13,11 @@ import sys
 import time
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench import cases, growth, processes
-from bench.figures import Figures, plot
+from bench.figures import Figures, middle, plot
 from bench.growth import Extent
 
 if TYPE_CHECKING:
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
 SINGLES = (cases.GET, cases.UPSERT_EXISTING, cases.UPSERT_NEW, cases.APPEND, cases.SEARCH)
 BATCHES = (cases.BATCH_EXISTING, cases.BATCH_NEW)
 TOLD = (1, 4, 64)
-CPU = attrgetter("cpu_us")
 RAW = (cases.GET, cases.UPSERT_EXISTING, cases.UPSERT_NEW, cases.SEARCH, *BATCHES, cases.BATCH_NUMBERED)
 
 
@@ -38,7 +36,7 @@ class Plan:
 
     Attributes:
         seconds: Of each measurement.
-        rounds: How often each is made at the numbers of callers that ratios are told of; the middle one counts.
+        rounds: How often each is made at the numbers of callers that ratios are told of; medians count.
         callers: At how many callers each case is measured.
         extent: How far growth is taken.
     """
@@ -79,7 +77,7 @@ async def side_by_side(engine: Engine, plan: Plan, figures: Figures) -> None:
                     [await processes.measure(system, case, callers, plan.seconds, engine) for system in able]
                     for _ in range(plan.rounds if callers in TOLD else 1)
                 ]
-                figures.results += [sorted(each, key=CPU)[len(each) // 2] for each in zip(*rounds, strict=True)]
+                figures.results += [middle(each) for each in zip(*rounds, strict=True)]
             print(f"{time.strftime('%H:%M:%S')} measured: {case.name}", flush=True)
 
 

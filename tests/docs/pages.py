@@ -77,7 +77,7 @@ def run(page: Path, folder: Path, replaced: dict[str, str], environment: dict[st
         replaced: What a page says → what it is here: its ports.
         environment: The variables there are.
     """
-    script = ["exec 2>&1"]
+    script = ["exec 2>&1", "trap 'failed=$?' ERR"]
     found = examples(page)
     for example in found:
         text = example.text
@@ -86,7 +86,7 @@ def run(page: Path, folder: Path, replaced: dict[str, str], environment: dict[st
         if example.language == "python":
             (folder / f"line_{example.line}.py").write_text(text)
             text = f"{sys.executable} line_{example.line}.py\n"
-        script.append(f"{text}printf '\\0%s\\0' $?")
+        script.append(f"failed=0\n{text}printf '\\0%s\\0' $failed")
     done = subprocess.run(
         ["bash", "-c", "\n".join(script)], cwd=folder, env=environment, stdin=subprocess.DEVNULL,
         capture_output=True, text=True, check=False, timeout=100,

@@ -222,9 +222,14 @@ async def test_changes_somebody_waits_for_go_before_rows(account: Account, whose
             pb.BatchUpsertContactsRequest(contacts=[row(f"p{batch}-{n}") for n in range(500)]) for batch in range(4)
         ]
         calls = [asyncio.ensure_future(contacts.BatchUpsertContacts(batch)) for batch in batches]
-        await asyncio.sleep(0.5)  # all rows wait by now
+
+        async def waiting() -> bool:
+            lane = account.running.committer._lanes.get(account.name)
+            return lane is not None and len(lane.patient) > 1000
+
+        await until(waiting)
         await single.UpsertContact(row("single"))
-        assert not calls[2].done()
+        assert not all(call.done() for call in calls)
         await asyncio.gather(*calls)
 
 

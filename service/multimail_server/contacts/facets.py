@@ -47,7 +47,7 @@ def _walk(value: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], 
             yield from _walk(item, path)
 
 
-@lru_cache(maxsize=512)  # a key may be 64 KiB long
+@lru_cache(maxsize=256)  # a key may be 64 KiB long
 def metadata_path(keys: tuple[str, ...]) -> str:
     """The path of a metadata key as one string that no other path shares; a long one by its digest."""
     text = "metadata." + ".".join(
@@ -101,7 +101,7 @@ def behind(text: str) -> str:
     return head[:-1] + chr(0xE000 if following == 0xD800 else following)
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=512)
 def words_of(name: str) -> tuple[str, ...]:
     """The words of a name, case and accents folded away."""
     bare = "".join(c for c in unicodedata.normalize("NFKD", name.casefold()) if not unicodedata.combining(c))

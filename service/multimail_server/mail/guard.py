@@ -71,7 +71,7 @@ def guard_from_doc(document: Mapping[str, Any]) -> Guard:
         contact_etag=document["contact_etag"],
         require_contact=document["require_contact"],
         filters=dict(document["filters"]),
-        filter=document["filter"],
+        filter=document.get("filter", ""),  # mail that has waited for long may have none
         dedupe_key=document["dedupe_key"],
     )
 

@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 
     from multimail_server.storage.mongo import Database, Document
 
-# The embedded engine loads everything the leading fields find before it sorts, so a page of a long list is looked for
-# among what is recent first.
-_SPANS = (timedelta(days=1), timedelta(days=30))
+# The embedded engine loads everything the leading fields find before it sorts, so a page is looked for in its last day
+# first: busy lists fill it from there, quiet ones are short.
+_RECENT = timedelta(days=1)
 
 
 async def newest_first(
@@ -44,7 +44,7 @@ async def newest_first(
         latest, identifier = before
         until = up_to(latest)
         behind = {"$or": [{"at": {"$lt": latest}}, {"_id": {"$lt": identifier}}]}
-    for since in (*({"$gte": latest - span} for span in _SPANS), {}):
+    for since in ({"$gte": latest - _RECENT}, {}):
         at = since | until
         found = await database.aggregate(
             collection,
