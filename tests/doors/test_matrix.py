@@ -1,0 +1,179 @@
+"""The same request through every door: gRPC, REST, the library, the tools for models and the command line."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from tests.conftest import Account
+from tests.doors.cases import CASES, FOREIGN, Case
+from tests.doors.doors import RPCS, Doors, doors
+from tests.doors.said import MEANINGS, Refused, bare, differences
+from tests.doors.scene import changed, scene_of
+from tests.doors.table import TABLE, Way
+from tests.rpc.relays import Peer, serving
+from tests.rpc.stage import CHANGING
+
+from multimail_server.rpc.auth import ANY, SCOPES
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from tests.doors.scene import Scene
+
+EVERYTHING = ("read", "write", "send", "admin", "oversight")
+# What a model is not shown: what it cannot act on, what is long, and what outsiders wrote, which stands beside.
+HIDDEN = frozenset((
+    "create_time", "update_time", "settle_time", "html_body", "message_id", "in_reply_to", "snippet", "subject", "body",
+    "defects", "untrusted", "response", "content_type", "hold_detail", "state_detail", "filename", "detail",
+))  # fmt: skip
+# What is said to a model beside the facts.
+ADDED = frozenset(("note", "text", "untrusted", "index", "attachment_count", "recipient_count", "cut"))
+# What lists of mail leave to reading one, and a change of one to reading it again.
+LISTED = HIDDEN | {
+    "cc", "bcc", "reply_to", "content_sha256", "oversight_mode", "decision", "recipients", "events", "attachments",
+    "authentication", "truncated",
+}  # fmt: skip
+NONE: frozenset[str] = frozenset()
+
+
+@pytest.fixture(scope="session")
+async def place(engine_uri: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple[Account, Peer]]:
+    """A service whose mail goes to a peer that can leave it in doubt."""
+    peer = Peer()
+    async with (
+        peer.listening(),
+        serving(
+            engine_uri, tmp_path_factory.mktemp("doors"), "doors", smtp_url=f"smtp://127.0.0.1:{peer.port}"
+        ) as account,
+    ):
+        yield account, peer
+
+
+@pytest.fixture(scope="session")
+async def calm(place: tuple[Account, Peer]) -> Scene:
+    """A scene that nobody changes."""
+    return await scene_of(named(place[0], "calm"), place[1])
+
+
+def named(account: Account, name: str) -> Account:
+    """Another account on the same service."""
+    return Account(f"doors-{name.lower()}", account.running, account.commands)
+
+
+async def compare(opened: Doors, method: str, request: Any, without: tuple[str, ...] = ()) -> tuple[Any, list[str]]:
+    """What gRPC says to a request, and where the other doors say something else."""
+    row, found = TABLE[method], []
+    told = await opened.by_grpc(method, request)
+    for path, other in await opened.by_rest(method, request):
+        found += _unlike(told, other, path, 0, NONE, NONE)
+    for form in ("async", "sync") if "sdk" not in without else ():
+        other = await opened.by_sdk(form, row, request)
+        found += _unlike(_given(row.sdk, told), other, f"sdk {form}", 1, NONE, NONE)
+    if isinstance(row.mcp, Way) and "mcp" not in without:
+        other = await opened.by_mcp(row, request)
+        hidden = HIDDEN if row.mcp.call in ("read_email", "list_pending") else LISTED
+        found += _unlike(_given(row.mcp, told), _shown(row.mcp, other), f"mcp {row.mcp.call}", None, hidden, ADDED)
+    if isinstance(row.cli, Way) and "cli" not in without:
+        other = await opened.by_cli(row, request)
+        found += _unlike(_given(row.cli, told), _shown(row.cli, other), f"cli {row.cli.call}", 2, NONE, NONE)
+    return told, found
+
+
+def _given(way: Way, told: Any) -> Any:
+    return told if isinstance(told, Refused) else way.gives(told)
+
+
+def _shown(way: Way, told: Any) -> Any:
+    return told if isinstance(told, Refused) else way.shows(told)
+
+
+def _unlike(
+    first: Any, other: Any, door: str, meaning: int | None, hidden: frozenset[str], added: frozenset[str]
+) -> list[str]:
+    """Where a door differs; `meaning` says which of the meanings of a status is its own."""
+    if not isinstance(first, Refused) or not isinstance(other, Refused):
+        return [f"{door}{each}" for each in differences(bare(first), bare(other), hidden, added)]
+    wrong = [
+        f"{door} {name}: {getattr(first, name)!r}, but {getattr(other, name)!r}"
+        for name in ("reason", "metadata", "fields", "message")
+        if getattr(first, name) != getattr(other, name) and (name != "message" or other.message is not None)
+    ]
+    if meaning is not None:
+        expected = MEANINGS[first.meaning][meaning]
+        kin = isinstance(expected, type) and issubclass(other.meaning, expected)
+        wrong += [] if kin or expected == other.meaning else [f"{door} means {other.meaning}, not {expected}"]
+    near = (first.retry_s is None) == (other.retry_s is None) and abs((first.retry_s or 0) - (other.retry_s or 0)) < 30
+    return wrong if near else [*wrong, f"{door} comes back in {other.retry_s}, not {first.retry_s}"]
+
+
+def test_every_rpc_has_its_row() -> None:
+    """The table holds exactly the RPCs of both services, and cases of each that takes anything."""
+    assert set(RPCS) == set(TABLE)
+    assert set(RPCS) - {"GetCaller"} == {case.method for case in CASES}
+
+
+def test_every_door_without_a_way_says_why() -> None:
+    """gRPC, REST and the library have a way to every RPC; the others have one, or a reason that is written down."""
+    assert all(isinstance(row.sdk, Way) for row in TABLE.values())
+    for door in ("mcp", "cli"):
+        ways = {name: getattr(row, door) for name, row in TABLE.items()}
+        assert all(isinstance(way, Way) or len(way) > 10 for way in ways.values())
+    lacking = {door: {name for name, row in TABLE.items() if not isinstance(getattr(row, door), Way)} for door in ("mcp", "cli")}
+    assert lacking == {
+        "mcp": {
+            "GetCaller", "CreateContact", "BatchUpsertContacts", "ImportContacts", "BatchGetContacts", "CountContacts",
+            "ExportContacts", "WatchContacts", "IngestEvent", "IngestEmail", "WatchNotifications",
+        },
+        "cli": {
+            "GetCaller", "CreateContact", "BatchUpsertContacts", "BatchGetContacts", "GetMailbox", "UpdateEmail",
+            "BatchCheckSends", "IngestEvent", "IngestEmail", "GetAttachment", "ListNotifications",
+        },
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("method", sorted(RPCS))
+async def test_answers(place: tuple[Account, Peer], calm: Scene, tmp_path: Path, method: str) -> None:
+    """Every door gives the same answer; a change under one request_id happens once, whichever door repeats it."""
+    changing = method in CHANGING
+    scene = await scene_of(named(place[0], method), place[1]) if changing else calm
+    async with doors(scene.account, tmp_path, *EVERYTHING) as opened:
+        told, found = await compare(opened, method, scene.asked(method))
+        assert not isinstance(told, Refused)
+        assert told
+    assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+async def test_refusals(calm: Scene, tmp_path: Path, case: Case) -> None:
+    """Every door refuses the same request for the same reason, with the same facts and fields."""
+    request = changed(calm.asked(case.method), case.changes(calm))
+    async with doors(calm.account, tmp_path, *EVERYTHING) as opened:
+        told, found = await compare(opened, case.method, request, case.without)
+    assert case.reason == (told if isinstance(told, Refused) else TABLE[case.method].mcp.gives(told)).reason
+    assert not found, "\n".join(found)
+
+
+async def test_a_stranger_finds_nothing(place: tuple[Account, Peer], calm: Scene, tmp_path: Path) -> None:
+    """What belongs to one account is not there for another, through every door alike."""
+    found: list[str] = []
+    async with doors(named(place[0], "stranger"), tmp_path, *EVERYTHING) as opened:
+        for method, reason in FOREIGN.items():
+            told, wrong = await compare(opened, method, calm.asked(method))
+            said = told if isinstance(told, Refused) else TABLE[method].mcp.gives(told)
+            found += [f"{method}: {each}" for each in wrong] + ([] if reason == said.reason else [f"{method}: {said}"])
+    assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize("scope", sorted(EVERYTHING))
+async def test_scopes(calm: Scene, tmp_path: Path, scope: str) -> None:
+    """A key without the scope of a call is refused by every door, and told which it lacks."""
+    needing = {path.rpartition("/")[2] for path, needed in SCOPES.items() if needed == scope != ANY}
+    found: list[str] = []
+    async with doors(calm.account, tmp_path, "send" if scope == "read" else "read") as opened:
+        for method in sorted(needing):
+            told, wrong = await compare(opened, method, calm.asked(method))
+            assert (told.reason, told.metadata["scope"]) == ("SCOPE_MISSING", scope)
+            found += [f"{method}: {each}" for each in wrong]
+    assert not found, "\n".join(found)
