@@ -5,6 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from multimail._json import to_struct, to_values
+from multimail.v1 import mail_pb2 as m
 from multimail.v1 import mail_service_pb2 as pb
 
 if TYPE_CHECKING:
@@ -105,6 +110,63 @@ CASES = (
     case("ListNotifications", "MAILBOX_NOT_FOUND", mailbox_email=NOBODY),
     case("WatchNotifications", "MAILBOX_NOT_FOUND", mailbox_email=NOBODY),
 )
+
+_DAY = Duration(seconds=86_400)
+# Requests in which as much is said as all doors can say: each is answered, and the same by all.
+LONG = (
+    case(
+        "UpsertContact", "", email="dee@person.test", name="Dee Ø", last_contacted=Timestamp(seconds=1_700_000_000),
+        metadata=to_struct({"plan": "pro", "n": 1, "a.b": [1.5, None, {"x": True}], "tags": ["vip", "old"]}, ""),
+    ),
+    case(
+        "UpdateContact", "", email="cy@person.test", name="Cy", metadata=to_struct({"tags": ["old"], "no": None}, ""),
+        increment={"open_tickets": 2}, add_to_set=to_values({"tags": "vip"}, ""),
+        remove=to_values({"tags": "old"}, ""),
+    ),
+    case(
+        "UpdateContact", "", email="cy@person.test", metadata=to_struct({"one": 1, "two": 2, "gone": 3}, ""),
+        replace_metadata=True, set=to_values({"deep.er": {"x": [1]}, "text": "2"}, ""), unset=["gone"],
+        rename={"two": "deep.two"}, without=("mcp",),
+    ),
+    case(
+        "SearchContacts", "", query="", domain="person.test", order_by="email desc", without=("mcp",),
+        filters=to_values({"metadata.plan": "pro", "created_after": "2020-01-01"}, ""),
+    ),
+    case(
+        "SearchContacts", "", query="person.test", filter='metadata.plan = "pro" OR name:cy', order_by="name",
+    ),
+    Case("CreateMailbox", "", lambda scene: {
+        "email": scene.account.mailbox("full"), "display_name": "Full", "oversight_mode": m.OVERSIGHT_MODE_GATED_SEND,
+        "hold_first_contact": True, "approval_ttl": _DAY, "in_doubt_policy": m.IN_DOUBT_POLICY_HOLD,
+    }),
+    Case("UpdateMailbox", "", lambda scene: {
+        "email": scene.spare, "display_name": "Sp", "oversight_mode": m.OVERSIGHT_MODE_GATED_ALL,
+        "hold_first_contact": True, "approval_ttl": Duration(seconds=3600), "in_doubt_policy": m.IN_DOUBT_POLICY_HOLD,
+    }),
+    case(
+        "SendEmail", "", to=["eve@person.test"], cc=["f@person.test"], bcc=["g@person.test"],
+        reply_to=["h@person.test"], subject="Grüße", body="Hello\n\nEve", list_unsubscribe=True,
+        oversight_mode=m.OVERSIGHT_MODE_GATED_SEND, send_time=Timestamp(seconds=1_800_000_000),
+    ),
+    case(
+        "SendEmail", "", to=["cy@person.test"], oversight_mode=m.OVERSIGHT_MODE_GATED_SEND,
+        guard=pb.SendGuard(
+            not_contacted_within=_DAY, no_open_thread=True, require_contact=True, dedupe_key="k",
+            filters=to_values({"metadata.plan": {"exists": False}}, ""), filter="-has_open_thread",
+        ),
+    ),
+    Case("ReplyEmail", "", lambda scene: {
+        "email_id": scene.letter.id, "subject": "Re: them", "body": "Thanks", "reply_all": True,
+    }),
+    Case("ListEmails", "", lambda scene: {
+        "mailbox_email": scene.box, "contact_email": "bo@person.test", "direction": m.DIRECTION_OUTBOUND,
+        "states": [m.EMAIL_STATE_SENT, m.EMAIL_STATE_HELD],
+    }, ("cli",)),
+    Case("ListThreads", "", lambda scene: {"mailbox_email": scene.box, "contact_email": "bo@person.test"}),
+    Case("ListNotifications", "", lambda scene: {
+        "after_seq": 2, "types": [m.NOTIFICATION_TYPE_EMAIL_HELD, m.NOTIFICATION_TYPE_CONTACT_CREATED],
+    }),
+)  # fmt: skip
 
 # The calls whose requests name something of an account, and what another account is told.
 FOREIGN = {

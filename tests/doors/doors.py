@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -116,10 +117,9 @@ class Doors:
         if not result.is_error:
             return result.structured_content
         told = result.meta["multimail/error"]
-        # A field is told by the name that the model called it by; that is what it must mend.
-        assert all(each.partition(".")[0].partition("[")[0] in TOOLS[tool].arguments.model_fields for each in told["fields"])
-        called = {to: name for name, to in row.mcp.names.items()}
-        fields = tuple(sorted(called.get(each, each) for each in told["fields"]))
+        fields = tuple(sorted(told["fields"]))
+        # What is wrong is told by the name that the model has for it.
+        assert {head(each)[0] for each in fields} <= TOOLS[tool].arguments.model_fields.keys()
         return Refused(told["reason"], told["metadata"], fields, None, told.get("retry_after"))
 
     async def by_cli(self, row: Row, request: Any) -> Any:
@@ -129,7 +129,7 @@ class Doors:
             asked["<" + name] = self._cli.file(name[1:], json.dumps(asked.pop(name)))
         command = [*row.cli.call.split(), *_options(asked, row.cli.fixed)]
         streams = RPCS[row.method].server_streaming and not RPCS[row.method].client_streaming
-        done = await self._cli.run(*command, *(["--json"] if row.method != "ExportContacts" else []))
+        done = await self._cli.run(*command, "--json")
         if done.out.strip():
             return [json.loads(line) for line in done.out.splitlines()] if streams else json.loads(done.out)
         if done.code == 0:
@@ -199,6 +199,12 @@ def given(request: Any, names: dict[str, str]) -> dict[str, Any]:
     return {names.get(field.name, field.name): _value(field, value) for field, value in request.ListFields()}
 
 
+def head(path: str) -> tuple[str, str]:
+    """The field a path begins with, and the rest of it."""
+    name = re.split(r"[.\[]", path, maxsplit=1)[0]
+    return name, path[len(name) :]
+
+
 def _value(field: FieldDescriptor, value: Any) -> Any:
     if field.message_type is not None and field.message_type.GetOptions().map_entry:
         inner = field.message_type.fields_by_name["value"]
@@ -233,16 +239,27 @@ def _jsonable(value: Any) -> Any:
 def _options(asked: dict[str, Any], fixed: dict[str, str]) -> Iterator[str]:
     """Arguments as they are, options behind their names; a field for which there is neither is an error."""
     for option in (name for name in asked if name.startswith("-")):
-        for each in asked[option] if isinstance(asked[option], list) else [asked[option]]:
-            yield option
-            if each is not True:
-                yield f"{each.total_seconds():.0f}s" if isinstance(each, timedelta) else str(each)
+        for each in _said(option, asked[option]):
+            yield from (option,) if each is True else (option, each)
     for name, value in fixed.items():
         yield from (name, value) if value else (name,)
     for name, value in asked.items():
         if not name.startswith("-"):
             assert name.startswith("<"), f"the command has no option for {name}"
             yield str(value)
+
+
+def _said(option: str, value: Any) -> list[Any]:
+    """What stands behind an option, each time it is given."""
+    if isinstance(value, dict) and option != "--metadata":
+        return [f"{path}={json.dumps(each)}" for path, each in value.items()]
+    if isinstance(value, list):
+        return value
+    if isinstance(value, timedelta):
+        return [f"{value.total_seconds():.0f}s"]
+    if isinstance(value, datetime):
+        return [value.isoformat()]
+    return [json.dumps(value) if isinstance(value, dict) else value if value is True else str(value)]
 
 
 def _http_calls(rpc: Any, request: Any) -> Iterator[tuple[str, Any]]:

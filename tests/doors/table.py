@@ -99,6 +99,8 @@ def _pair_options(given: dict[str, Any]) -> dict[str, Any]:
 
 def _guard_options(given: dict[str, Any]) -> dict[str, Any]:
     guard = given.pop("guard", {})
+    if "filters" in guard:
+        guard["where"] = guard.pop("filters")
     return given | {"--" + name.replace("_", "-"): value for name, value in guard.items()}
 
 
@@ -157,8 +159,22 @@ _LONG = {"max_tokens": 50_000}
 _REPEAT = {"request_id": "--request-id", "etag": "--etag"}
 _WHO = {"email": "<who", "id": "<who"}
 _ALL = {"page_size": "--limit"}
-_FIND = {"query": "<query", "email": "--email", "domain": "--domain", "name": "--name", "filter": "--filter"} | _ALL
+_FIND = {"query": "<query", "email": "--email", "domain": "--domain", "name": "--name", "filter": "--filter",
+         "filters": "--where", "order_by": "--order-by"} | _ALL  # fmt: skip
+_ABOUT = {"name": "--name", "metadata": "--metadata", "last_contacted": "--last-contacted"}
+_CHANGES = {
+    "set": "--set", "unset": "--unset", "rename": "--rename", "increment": "--increment", "add_to_set": "--add",
+    "remove": "--remove", "replace_metadata": "--replace",
+}  # fmt: skip
+_RULES = {
+    "display_name": "--name", "oversight_mode": "--mode", "hold_first_contact": "--hold-first-contact",
+    "approval_ttl": "--approval-ttl", "in_doubt_policy": "--in-doubt",
+}  # fmt: skip
 _TEXT = {"subject": "--subject", "body": "<body"}
+_TO = {
+    "to": "--to", "cc": "--cc", "bcc": "--bcc", "reply_to": "--reply-to", "send_time": "--send-at",
+    "oversight_mode": "--mode", "list_unsubscribe": "--unsubscribe",
+}  # fmt: skip
 _CONTACT = beside("contact")
 _ACCOUNT_OF_KEY = "a key is chosen by whoever starts it, and shows in what may be done"
 _FOR_MANY = "many rows are no job for a model"
@@ -208,7 +224,7 @@ TABLE = {row.method: row for row in (
         "upsert is the one way: a model is not to be refused for what it did not know", "upsert is the one way"),
     Row("UpsertContact", Way("contacts.upsert", gives=_CONTACT),
         _contacts("upsert", gives=_CONTACT, shows=first("contacts")),
-        Way("contacts upsert", {"email": "<email", "name": "--name", **_REPEAT}, _CONTACT)),
+        Way("contacts upsert", {"email": "<email", **_ABOUT, **_REPEAT}, _CONTACT)),
     Row("BatchUpsertContacts",
         Way("contacts.upsert_many", gives=lambda answer: _rows(answer["outcomes"]),
             prepared=lambda given: {"rows": given["contacts"]}),
@@ -228,7 +244,7 @@ TABLE = {row.method: row for row in (
         Way("contacts show", _WHO, _shown_context)),
     Row("UpdateContact", Way("contacts.update", gives=_CONTACT),
         _contacts("update", gives=_CONTACT, shows=first("contacts")),
-        Way("contacts update", {**_WHO, "name": "--name", **_REPEAT}, _CONTACT)),
+        Way("contacts update", {**_WHO, **_ABOUT, **_CHANGES, **_REPEAT}, _CONTACT)),
     Row("DeleteContact", Way("contacts.delete"), _contacts("delete", shows=part("erasure")),
         Way("contacts delete --yes", {**_WHO, **_REPEAT})),
     Row("SearchContacts", Way("contacts.search", _SIZED, part("contacts")),
@@ -244,19 +260,19 @@ TABLE = {row.method: row for row in (
         _listed("list_interactions", "interactions", {}),
         Way("contacts show", {**_WHO, **_ALL}, part("interactions"), part("interactions"))),
     Row("CreateMailbox", Way("mailboxes.create"), _mailboxes("create"),
-        Way("mailboxes create", {"email": "<email", **_REPEAT})),
+        Way("mailboxes create", {"email": "<email", **_RULES, **_REPEAT})),
     Row("GetMailbox", Way("mailboxes.get", _ONE_BOX), _mailboxes("get"), "list shows each whole"),
     Row("ListMailboxes", Way("mailboxes.list", _SIZED, part("mailboxes")), _mailboxes("list"),
         Way("mailboxes list", _ALL, part("mailboxes"), part("mailboxes"))),
     Row("UpdateMailbox", Way("mailboxes.update", _ONE_BOX, prepared=_rules), _mailboxes("update"),
-        Way("mailboxes update", {**_WHO, "display_name": "--name", **_REPEAT})),
+        Way("mailboxes update", {**_WHO, **_RULES, **_REPEAT})),
     Row("DeleteMailbox", Way("mailboxes.delete", _ONE_BOX), _mailboxes("delete"),
         Way("mailboxes delete --yes", {**_WHO, **_REPEAT})),
     Row("SendEmail", Way("send_email", _FROM, beside("email")), _mail("send_email", _FROM, part("email")),
-        Way("send", {"from_mailbox_email": "--from", "from_mailbox_id": "--from", "to": "--to", **_TEXT, **_REPEAT},
+        Way("send", {"from_mailbox_email": "--from", "from_mailbox_id": "--from", **_TO, **_TEXT, **_REPEAT},
             part("email"), prepared=_guard_options)),
     Row("ReplyEmail", Way("reply_email", gives=beside("email")), _mail("reply_email", {}, part("email")),
-        Way("reply", {"email_id": "<email", **_TEXT, **_REPEAT}, part("email"))),
+        Way("reply", {"email_id": "<email", "reply_all": "--all", **_TEXT, **_REPEAT}, part("email"))),
     Row("CancelEmail", Way("cancel_email", _ID), _mail("cancel_email", _ID), Way("cancel", {"id": "<id", **_REPEAT})),
     Row("UpdateEmail", Way("update_email", _ID), _mail("update_email", _ID),
         "there a mail is cancelled and written anew"),

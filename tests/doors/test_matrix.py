@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.conftest import Account
-from tests.doors.cases import CASES, FOREIGN, Case
-from tests.doors.doors import RPCS, Doors, doors
+from tests.doors.cases import CASES, FOREIGN, LONG, Case
+from tests.doors.doors import RPCS, Doors, doors, head
 from tests.doors.said import MEANINGS, Refused, bare, differences
 from tests.doors.scene import changed, scene_of
 from tests.doors.table import TABLE, Way
@@ -93,7 +94,8 @@ async def compare(opened: Doors, method: str, request: Any, without: tuple[str, 
     if isinstance(row.mcp, Way) and "mcp" not in without:
         other = await opened.by_mcp(row, request)
         hidden = {"read_email": HIDDEN, "list_pending": HELD}.get(row.mcp.call, LISTED)
-        found += _unlike(_given(row.mcp, told), _shown(row.mcp, other), f"mcp {row.mcp.call}", None, hidden, ADDED)
+        expected = _renamed(_given(row.mcp, told), row.mcp.names)
+        found += _unlike(expected, _shown(row.mcp, other), f"mcp {row.mcp.call}", None, hidden, ADDED)
     if isinstance(row.cli, Way) and "cli" not in without:
         other = await opened.by_cli(row, request)
         found += _unlike(_given(row.cli, told), _shown(row.cli, other), f"cli {row.cli.call}", 2, NONE, NONE)
@@ -111,6 +113,14 @@ async def rest(opened: Doors, told: Any) -> None:
 
 def _given(way: Way, told: Any) -> Any:
     return told if isinstance(told, Refused) else way.gives(told)
+
+
+def _renamed(told: Any, names: dict[str, str]) -> Any:
+    """A refusal whose fields bear the names that a tool has for them."""
+    if not isinstance(told, Refused):
+        return told
+    fields = [head(path) for path in told.fields]
+    return replace(told, fields=tuple(sorted(names.get(name, name) + below for name, below in fields)))
 
 
 def _shown(way: Way, told: Any) -> Any:
@@ -161,20 +171,37 @@ def test_every_door_without_a_way_says_why() -> None:
     }  # fmt: skip
 
 
+async def agree(scene: Scene, folder: Path, method: str, request: Any, without: tuple[str, ...] = ()) -> None:
+    """Every door gives the same answer; a change happens once."""
+    async with doors(scene.account, folder, *fitting(method)) as opened:
+        if method in CHANGING:  # what comes next is a repetition by every door, gRPC too
+            await rest(opened, await opened.by_grpc(method, request))
+        before = await scene.changes()
+        told, found = await compare(opened, method, request, without)
+        assert told
+        assert not isinstance(told, Refused), told
+        assert before == await scene.changes()
+    assert not found, "\n".join(found)
+
+
 @pytest.mark.parametrize("method", sorted(RPCS))
 async def test_answers(
     place: tuple[Account, Peer], calm: Scene, busy: Scene, tmp_path: Path, method: str
 ) -> None:
     """Every door gives the same answer; a change under one request_id happens once, whichever door repeats it."""
-    changing = method in CHANGING
-    scene = await scene_of(named(place[0], method), place[1]) if method in ENDING else busy if changing else calm
-    async with doors(scene.account, tmp_path, *fitting(method)) as opened:
-        if changing:  # what comes next is a repetition by every door, gRPC too
-            await rest(opened, await opened.by_grpc(method, scene.asked(method)))
-        told, found = await compare(opened, method, scene.asked(method))
-        assert not isinstance(told, Refused)
-        assert told
-    assert not found, "\n".join(found)
+    changing = busy if method in CHANGING else calm
+    scene = await scene_of(named(place[0], method), place[1]) if method in ENDING else changing
+    await agree(scene, tmp_path, method, scene.asked(method))
+
+
+@pytest.mark.parametrize("long", LONG, ids=lambda each: each.method)
+async def test_long_requests(calm: Scene, busy: Scene, tmp_path: Path, long: Case) -> None:
+    """Whatever a request says, every door says it: a repetition in which one field differs would be refused."""
+    scene = busy if long.method in CHANGING else calm
+    request = changed(scene.asked(long.method), long.changes(scene))
+    if long.method in CHANGING:
+        request.request_id = f"long-{LONG.index(long)}"
+    await agree(scene, tmp_path, long.method, request, long.without)
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
