@@ -119,9 +119,9 @@ LONG = (
         metadata=to_struct({"plan": "pro", "n": 1, "a.b": [1.5, None, {"x": True}], "tags": ["vip", "old"]}, ""),
     ),
     case(
-        "UpdateContact", "", email="cy@person.test", name="Cy", metadata=to_struct({"tags": ["old"], "no": None}, ""),
+        "UpdateContact", "", email="cy@person.test", name="Cy", metadata=to_struct({"was": ["old"], "no": None}, ""),
         increment={"open_tickets": 2}, add_to_set=to_values({"tags": "vip"}, ""),
-        remove=to_values({"tags": "old"}, ""),
+        remove=to_values({"was": "old"}, ""),
     ),
     case(
         "UpdateContact", "", email="cy@person.test", metadata=to_struct({"one": 1, "two": 2, "gone": 3}, ""),
@@ -163,9 +163,10 @@ LONG = (
         "states": [m.EMAIL_STATE_SENT, m.EMAIL_STATE_HELD],
     }, ("cli",)),
     Case("ListThreads", "", lambda scene: {"mailbox_email": scene.box, "contact_email": "bo@person.test"}),
-    Case("ListNotifications", "", lambda scene: {
-        "after_seq": 2, "types": [m.NOTIFICATION_TYPE_EMAIL_HELD, m.NOTIFICATION_TYPE_CONTACT_CREATED],
-    }),
+    case(
+        "ListNotifications", "", after_seq=2,
+        types=[m.NOTIFICATION_TYPE_EMAIL_HELD, m.NOTIFICATION_TYPE_CONTACT_CREATED],
+    ),
 )  # fmt: skip
 
 # The calls whose requests name something of an account, and what another account is told.

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import grpc
-from google.protobuf.descriptor import FieldDescriptor
 from tests.cli.run import Cli
 from tests.clients.forms import Following, InThreads
 from tests.conftest import Account
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import httpx2
+    from google.protobuf.descriptor import FieldDescriptor
     from tests.doors.table import Row
 
 RPCS = {rpc.name: rpc for service in SERVICES for rpc in service.methods}
@@ -157,12 +157,13 @@ async def doors(account: Account, folder: Path, *scopes: str) -> AsyncIterator[D
 async def _taken(rpc: Any, responses: AsyncIterator[Any]) -> list[Any]:
     """All responses of a stream that ends, and the first few of one that does not; not those that only say how far."""
     found: list[Any] = []
+    endless = rpc.name.startswith("Watch")
     async with asyncio.timeout(15):
         async for each in responses:
-            if rpc.name.startswith("Watch") and not each.keys() & {"notification", "contact_id"} or each == {"seq": 0}:
+            if endless and not (each.get("notification") or each.get("contact_id")):
                 continue
             found.append(each)
-            if rpc.name.startswith("Watch") and len(found) == FEW:
+            if endless and len(found) == FEW:
                 break
     return found
 
@@ -251,6 +252,8 @@ def _options(asked: dict[str, Any], fixed: dict[str, str]) -> Iterator[str]:
 
 def _said(option: str, value: Any) -> list[Any]:
     """What stands behind an option, each time it is given."""
+    if isinstance(value, dict) and option == "--rename":
+        return [f"{old}={new}" for old, new in value.items()]
     if isinstance(value, dict) and option != "--metadata":
         return [f"{path}={json.dumps(each)}" for path, each in value.items()]
     if isinstance(value, list):

@@ -104,6 +104,7 @@ async def compare(opened: Doors, method: str, request: Any, without: tuple[str, 
 
 async def rest(opened: Doors, told: Any) -> None:
     """Waits until the mail that an answer is about is under way no more."""
+    assert not isinstance(told, Refused), told
     outcome = told["outcomes"][0] if "outcomes" in told else told
     about = outcome.get("email", told)
     if isinstance(about, dict) and about.get("id", "").startswith("email_"):
@@ -158,7 +159,10 @@ def test_every_door_without_a_way_says_why() -> None:
     for door in ("mcp", "cli"):
         ways = {name: getattr(row, door) for name, row in TABLE.items()}
         assert all(isinstance(way, Way) or len(way) > 10 for way in ways.values())
-    lacking = {door: {name for name, row in TABLE.items() if not isinstance(getattr(row, door), Way)} for door in ("mcp", "cli")}
+    lacking = {
+        door: {name for name, row in TABLE.items() if not isinstance(getattr(row, door), Way)}
+        for door in ("mcp", "cli")
+    }
     assert lacking == {
         "mcp": {
             "GetCaller", "CreateContact", "BatchUpsertContacts", "ImportContacts", "BatchGetContacts", "CountContacts",
@@ -171,23 +175,26 @@ def test_every_door_without_a_way_says_why() -> None:
     }  # fmt: skip
 
 
+async def happened(scene: Scene) -> list[tuple[int, str]]:
+    """What changed in the account; the library names no row of many, so such calls leave word that nothing changed."""
+    return [each for each in await scene.changes() if each[1] != "unchanged"]
+
+
 async def agree(scene: Scene, folder: Path, method: str, request: Any, without: tuple[str, ...] = ()) -> None:
     """Every door gives the same answer; a change happens once."""
     async with doors(scene.account, folder, *fitting(method)) as opened:
         if method in CHANGING:  # what comes next is a repetition by every door, gRPC too
             await rest(opened, await opened.by_grpc(method, request))
-        before = await scene.changes()
+        before = await happened(scene)
         told, found = await compare(opened, method, request, without)
         assert told
         assert not isinstance(told, Refused), told
-        assert before == await scene.changes()
+        assert before == await happened(scene)
     assert not found, "\n".join(found)
 
 
 @pytest.mark.parametrize("method", sorted(RPCS))
-async def test_answers(
-    place: tuple[Account, Peer], calm: Scene, busy: Scene, tmp_path: Path, method: str
-) -> None:
+async def test_answers(place: tuple[Account, Peer], calm: Scene, busy: Scene, tmp_path: Path, method: str) -> None:
     """Every door gives the same answer; a change under one request_id happens once, whichever door repeats it."""
     changing = busy if method in CHANGING else calm
     scene = await scene_of(named(place[0], method), place[1]) if method in ENDING else changing
