@@ -92,6 +92,10 @@ def _pair(given: dict[str, Any]) -> dict[str, Any]:
     return decision | given
 
 
+def _pairs(given: dict[str, Any]) -> dict[str, Any]:
+    return given | {"emails": [(one["email_id"], one["content_sha256"]) for one in given["emails"]]}
+
+
 def _pair_options(given: dict[str, Any]) -> dict[str, Any]:
     decided = _pair(given)
     return {"<id": decided.pop("email_id"), "--content-sha256": decided.pop("content_sha256")} | decided
@@ -215,7 +219,6 @@ def _listed(call: str, name: str, names: dict[str, str], **way: Any) -> Way:
 
 
 _ID = {"id": "email_id"}
-_PAIRS = lambda given: given | {"emails": [tuple(one.values()) for one in given["emails"]]}  # noqa: E731
 _SIZED = {"page_size": "limit"}
 
 TABLE = {row.method: row for row in (
@@ -281,10 +284,10 @@ TABLE = {row.method: row for row in (
         _listed("list_pending", "emails", _BOX, gives=_held),
         Way("pending", {"mailbox_email": "--mailbox", "mailbox_id": "--mailbox", **_ALL}, part("emails"),
             part("emails"))),
-    Row("ApproveEmails", Way("approve_emails", gives=part("outcomes"), prepared=_PAIRS),
+    Row("ApproveEmails", Way("approve_emails", gives=part("outcomes"), prepared=_pairs),
         _mail("approve_email", {}, _decided, prepared=_pair),
         Way("approve", {"reason": "--reason", **_REPEAT}, prepared=_pair_options)),
-    Row("RejectEmails", Way("reject_emails", gives=part("outcomes"), prepared=_PAIRS),
+    Row("RejectEmails", Way("reject_emails", gives=part("outcomes"), prepared=_pairs),
         _mail("reject_email", {}, _decided, prepared=_pair),
         Way("reject", {"reason": "--reason", **_REPEAT}, prepared=_pair_options)),
     Row("ResolveEmail", Way("resolve_email", _ID), _mail("resolve_email", _ID),
