@@ -96,6 +96,7 @@ async def compare(opened: Doors, method: str, request: Any, without: tuple[str, 
         hidden = {"read_email": HIDDEN, "list_pending": HELD}.get(row.mcp.call, LISTED)
         expected = _renamed(_given(row.mcp, told), row.mcp.names)
         found += _unlike(expected, _shown(row.mcp, other), f"mcp {row.mcp.call}", None, hidden, ADDED)
+        found += [f"mcp {row.mcp.call} does not tell of {each!r}" for each in _subjects(expected) - _texts(other)]
     if isinstance(row.cli, Way) and "cli" not in without:
         other = await opened.by_cli(row, request)
         found += _unlike(_given(row.cli, told), _shown(row.cli, other), f"cli {row.cli.call}", 2, NONE, NONE)
@@ -126,6 +127,24 @@ def _renamed(told: Any, names: dict[str, str]) -> Any:
 
 def _shown(way: Way, told: Any) -> Any:
     return told if isinstance(told, Refused) else way.shows(told)
+
+
+def _subjects(answer: Any) -> set[str]:
+    """Every subject in an answer; a model finds it among the facts, or among what outsiders wrote."""
+    if isinstance(answer, list):
+        return {each for one in answer for each in _subjects(one)}
+    if not isinstance(answer, dict):
+        return set()
+    own = {answer["subject"]} if answer.get("subject") else set()
+    return own | _subjects([each for each in answer.values() if isinstance(each, dict | list)])
+
+
+def _texts(answer: Any) -> set[str]:
+    """Every line of every text in an answer, `Subject: ` before it or not."""
+    if isinstance(answer, list | dict):
+        inner = answer.values() if isinstance(answer, dict) else answer
+        return {each for one in inner for each in _texts(one)}
+    return {line.removeprefix("Subject: ") for line in answer.splitlines()} if isinstance(answer, str) else set()
 
 
 def _unlike(
