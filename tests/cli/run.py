@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import typer.testing
 from typer.testing import CliRunner
 
 from multimail.cli.app import app
@@ -16,6 +18,8 @@ from multimail.cli.app import app
 if TYPE_CHECKING:
     from tests.conftest import Account
 
+# The tree of commands takes longer to make than most commands to run: it is made once for all tests.
+typer.testing._get_command = functools.cache(typer.testing._get_command)
 PROGRAM = str(Path(sys.executable).parent / "multimail")
 
 

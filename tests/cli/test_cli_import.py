@@ -140,6 +140,9 @@ async def test_an_export_is_whole_or_not_there(cli: Cli) -> None:
     assert [path.name for path in cli.folder.iterdir() if path.name.startswith(".")] == []
     chosen = await cli.lines("contacts", "export", "-w", "metadata.n=1")
     assert [each["email"] for each in chosen] == ["elena@acme.test"]
+    assert chosen == await cli.lines("contacts", "export", "-w", "metadata.n=1", "--json")
+    both = await cli.say("contacts", "export", "--json", "--format", "csv", code=2)
+    assert not both
     text = await cli.say("contacts", "export", "--format", "csv")
     rows = list(csv.DictReader(io.StringIO(text)))
     assert [rows[0][name] for name in ("email", "metadata.n", "metadata.on", 'metadata.deep."a.b"')] == [

@@ -14,7 +14,7 @@ import typer
 from multimail import _json
 from multimail.cli import files, rows, show, values, vcard
 from multimail.cli.contacts import Filter, Query, Where
-from multimail.cli.session import client, session
+from multimail.cli.session import Json, client, session
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -40,13 +40,19 @@ def export(
         str | None,
         typer.Option("--format", metavar="FORMAT", help="csv, jsonl or vcard; else the name tells, or jsonl."),
     ] = None,
+    as_json: Json = False,
 ) -> None:
     """Write every contact that meets the conditions. JSON Lines and vCards keep all, CSV makes texts of all.
+
+    With --json it is JSON Lines, whatever the file is called.
 
     $ multimail contacts export -o everybody.jsonl
 
     $ multimail contacts export --where metadata.plan=pro --format csv > pro.csv
     """
+    if as_json and format_ not in (None, "jsonl"):
+        raise typer.BadParameter(f"--json and --format {format_} contradict each other.")
+    format_ = "jsonl" if as_json else format_
     kind = rows.format_of(output, format_) if output else rows.format_of(Path("x.jsonl"), format_)
     with client(ctx).contacts.export(
         query=query, filters=values.conditions(where or ()), filter=filter_, patience=session(ctx).timeout
