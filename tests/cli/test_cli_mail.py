@@ -118,6 +118,16 @@ async def test_people_decide_about_what_they_saw(cli: Cli, overseer: Cli, accoun
     assert (doubt.code, doubt.out) == (1, "")
 
 
+async def test_people_see_the_html_too(cli: Cli, overseer: Cli, account: Account) -> None:
+    """Whoever approves is shown the HTML of a mail beside its text, for that is what its readers will see."""
+    box = await made(overseer, account, "gated", "--mode", "gated_send")
+    html = cli.file("evil.html", "<p>Pay <b>me</b></p>")
+    mail = await cli.json("send", "--from", box, "--to", "elena@acme.test", "--html", html, "Hello Elena")
+    shown = await overseer.say("approve", mail["id"], code=1, stdin="n\n")
+    assert "Hello Elena" in shown
+    assert "<p>Pay <b>me</b></p>" in shown
+
+
 async def test_what_happens_is_followed(cli: Cli, account: Account) -> None:
     """A watch tells each notification, or each change of a contact, once and in order, as lines of JSON."""
     box = await made(cli, account)

@@ -126,7 +126,7 @@ def _show(held: HeldEmail) -> None:
     reading.head(held.email)
     show.facts([("held because", held.email.hold_reason), ("goes out", held.email.send_time)])
     show.say()
-    show.body(held.email.body or held.email.html_body)
+    _texts(held.email)
     for person in held.people:
         if person.contact:
             show.say()
@@ -139,6 +139,16 @@ def _show(held: HeldEmail) -> None:
             )
         timeline(person.interactions)
     show.say()
+
+
+def _texts(mail: multimail.Email) -> None:
+    """All that a mail says: mail programs show the HTML, whatever the text beside it says."""
+    if mail.body:
+        show.body(mail.body)
+    if mail.html_body:
+        show.say()
+        show.say("As HTML, which most people will see instead:", style="bold")
+        show.body(mail.html_body)
 
 
 def _told(outcomes: list[DecisionOutcome], *, as_json: bool) -> None:
