@@ -43,6 +43,8 @@ def export(
 ) -> None:
     """Write every contact that meets the conditions. JSON Lines and vCards keep all, CSV makes texts of all.
 
+    Take care with CSV in a spreadsheet: it takes values that begin with = + - or @ for formulas, whoever wrote them.
+
     $ multimail contacts export -o everybody.jsonl
 
     $ multimail contacts export --where metadata.plan=pro --format csv > pro.csv
