@@ -35,7 +35,7 @@ class PendingTold(Page):
 
 @tool("Mail that waits for approval", ListPending, PendingTold, scope="oversight")
 async def list_pending(client: AsyncClient, given: ListPending) -> PendingTold:
-    """Lists mail that waits for a person, oldest first, each whole: its text and HTML, all who get it, and who they are.
+    """Lists mail that waits for a person, oldest first, each whole: text and HTML, all who get it, and who they are.
 
     Decide with approve_email or reject_email, by the content_sha256 shown here. Where `cut` is true read the rest with
     read_email before you decide.
