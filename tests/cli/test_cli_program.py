@@ -121,6 +121,19 @@ async def test_tools_for_agents_need_their_extra(cli: Cli, monkeypatch: pytest.M
     assert "pip install 'multimail[mcp]'" in done.err
 
 
+async def test_the_tools_for_agents_end_with_ctrl_c(cli: Cli) -> None:
+    """SIGINT ends `multimail mcp` at once, while it waits for the next line of an open stdin."""
+    process = await asyncio.create_subprocess_exec(
+        PROGRAM, "mcp", env=os.environ | cli.env, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(b'{"jsonrpc": "2.0", "id": 1, "method": "ping"}\n')
+    assert await asyncio.wait_for(process.stdout.readline(), 20)
+    process.send_signal(signal.SIGINT)
+    assert await asyncio.wait_for(process.wait(), 10) == -signal.SIGINT
+
+
 async def test_profiles(cli: Cli) -> None:
     """What is kept is found again; options beat a named profile, that the environment, that the one in use."""
     target, key = cli.env.pop("MULTIMAIL_TARGET"), cli.env.pop("MULTIMAIL_API_KEY")
