@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
 import re
 import shlex
 from typing import TYPE_CHECKING
@@ -10,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 import typer
 from rich.console import Console
+from tests.cli.run import PROGRAM
 from tests.clients.line import Line
 from tests.rpc.calls import stubs
 
@@ -113,7 +116,11 @@ async def test_keys_and_services_that_fail(cli: Cli) -> None:
 async def test_a_time_without_a_zone_is_utc(cli: Cli) -> None:
     """When somebody was last written to means the same as an option, in a file and in a condition."""
     when = "2026-03-20"
-    told = await cli.json("contacts", "upsert", "a@acme.test", "--last-contacted", when)
+    process = await asyncio.create_subprocess_exec(
+        PROGRAM, "contacts", "upsert", "a@acme.test", "--last-contacted", when, "--json",
+        env=os.environ | cli.env | {"TZ": "EAST-9"}, stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    told = json.loads((await process.communicate())[0])
     await cli.say("contacts", "import", cli.file("in.csv", f"email,last_contacted\nb@acme.test,{when}\n"))
     other = await cli.json("contacts", "show", "b@acme.test")
     assert told["last_contacted"] == other["contact"]["last_contacted"] == "2026-03-20T00:00:00Z"
