@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
 import re
+import shlex
 from typing import TYPE_CHECKING
 
 import pytest
+import typer
 from rich.console import Console
+from tests.cli.run import PROGRAM
+from tests.clients.line import Line
 from tests.rpc.calls import stubs
 
 from multimail.cli import show
@@ -105,6 +111,40 @@ async def test_keys_and_services_that_fail(cli: Cli) -> None:
         away = await cli.run("--timeout", "0.6", *command, MULTIMAIL_TARGET="127.0.0.1:9")
         assert (away.code, away.out) == (5, "")
         assert "Is the service running at 127.0.0.1:9?" in away.err or "--timeout" in away.err
+
+
+async def test_a_time_without_a_zone_is_utc(cli: Cli) -> None:
+    """When somebody was last written to means the same as an option, in a file and in a condition."""
+    when = "2026-03-20"
+    process = await asyncio.create_subprocess_exec(
+        PROGRAM, "contacts", "upsert", "a@acme.test", "--last-contacted", when, "--json",
+        env=os.environ | cli.env | {"TZ": "EAST-9"}, stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    told = json.loads((await process.communicate())[0])
+    await cli.say("contacts", "import", cli.file("in.csv", f"email,last_contacted\nb@acme.test,{when}\n"))
+    other = await cli.json("contacts", "show", "b@acme.test")
+    assert told["last_contacted"] == other["contact"]["last_contacted"] == "2026-03-20T00:00:00Z"
+    assert (await cli.json("contacts", "search", "--count", "-w", f"last_contacted_before={when}"))["count"] == 0
+
+
+async def test_an_erasure_of_unknown_outcome_can_be_repeated(
+    cli: Cli, account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where its answer was lost, the error names all that makes the same command answer as the first would have."""
+    await cli.say("contacts", "upsert", "a@acme.test")
+    async with Line(account.running.grpc_port).up() as line:
+
+        def agree(*_: object, **__: object) -> bool:
+            line.mute = True
+            return True
+
+        monkeypatch.setattr(typer, "confirm", agree)
+        lost = await cli.run("--timeout", "2", "contacts", "delete", "a@acme.test",
+                             MULTIMAIL_TARGET=f"127.0.0.1:{line.port}")  # fmt: skip
+    assert lost.code == 5
+    again = shlex.split(re.search(r"say the same again with (.*), so that", lost.err)[1])  # type: ignore[index]
+    assert again[0] == "--yes"
+    assert (await cli.json("contacts", "delete", "a@acme.test", *again))["id"].startswith("erasure_")
 
 
 HOSTILE = "[red]x[/red] \u202eevil :smile: \u009b31m\x7f\U000e0041"

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import csv
 import io
 import json
 import os
 import signal
 import sys
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.cli.run import PROGRAM, Cli
 from tests.clients.forms import until
+from tests.clients.line import Line
+
+from multimail.cli import vcard
+from multimail.cli.importing import _Place
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -80,15 +86,19 @@ async def test_an_import_that_was_killed_goes_on(cli: Cli, account: Account) -> 
     file = cli.file(
         "people.jsonl", "".join(json.dumps({"email": f"k{n}@crm.test", "n": n}) + "\n" for n in range(rows))
     )
-    process = await asyncio.create_subprocess_exec(
-        PROGRAM, "contacts", "import", file, env=os.environ | cli.env, stdout=asyncio.subprocess.DEVNULL
-    )
-    async with await account.client() as client:
+    async with await account.client() as client, Line(account.running.grpc_port, asks=20_000).up() as line:
+        direct = cli.env["MULTIMAIL_TARGET"]
+        cli.env["MULTIMAIL_TARGET"] = f"127.0.0.1:{line.port}"
+        process = await asyncio.create_subprocess_exec(
+            PROGRAM, "contacts", "import", file, env=os.environ | cli.env, stdout=asyncio.subprocess.DEVNULL
+        )
         await until(client.contacts.count, lambda count: count >= 20)
         process.send_signal(signal.SIGKILL)
         assert await process.wait() == -signal.SIGKILL
         assert await client.contacts.count() < rows
 
+        line.asks = None
+        cli.env["MULTIMAIL_API_KEY"] = await account.key()  # an import is its account's, whichever key began it
         done = await cli.run("contacts", "import", file, "--json")
         assert "Going on with the import that was interrupted" in done.err
         told = json.loads(done.out)
@@ -96,10 +106,66 @@ async def test_an_import_that_was_killed_goes_on(cli: Cli, account: Account) -> 
         assert await client.contacts.count() == rows
         made = [each.contact_id async for each in await client.notifications.list(types="contact_created")]
         assert len(made) == len(set(made)) == rows
+    cli.env["MULTIMAIL_TARGET"] = direct
     small = cli.file("small.jsonl", '{"email": "s@crm.test"}\n')
     assert (await cli.json("contacts", "import", small))["created"] == 1
     assert (await cli.json("contacts", "import", small))["unchanged"] == 1
     assert list((cli.folder / "state").rglob("imports/*")) == []
+
+
+def test_the_name_of_an_import_is_kept_from_its_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All who start the same import take one name, which is as old as the first start, and forgotten when too old."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    place = _Place(["a file"])
+    with concurrent.futures.ThreadPoolExecutor(8) as threads:
+        (name,) = {found.result() for found in [threads.submit(place.begun) for _ in range(8)]}
+    assert name
+    (kept,) = tmp_path.rglob("imports/*")
+    begun = time.time() - 20 * 86_400
+    os.utime(kept, (begun, begun))
+    assert (place.begun(), kept.stat().st_mtime) == (name, pytest.approx(begun))
+    os.utime(kept, (begun - 10 * 86_400,) * 2)
+    assert place.begun() not in ("", name)
+
+
+async def test_refused_rows_of_csv_are_kept_whole(cli: Cli) -> None:
+    """A row with too many values is written back whole and refused again; lines are counted as the file has them."""
+    errors = cli.folder / "errors.csv"
+    file = cli.file("in.csv", "sep=;\n\nemail;company\na@x.test;Acme; Inc\n")
+    for line in (4, 2):
+        done = await cli.json("contacts", "import", file, "--errors", errors, code=1)
+        assert (done["refused"], done["refusals"][0]["line"]) == (1, line)
+        file = cli.file("again.csv", errors.read_bytes())
+    assert list(csv.reader(io.StringIO(errors.read_text()), delimiter=";")) == [
+        ["multimail_error", "email", "company"], ["has 4 values for 3 columns", "a@x.test", "Acme", " Inc"],
+    ]  # fmt: skip
+    assert (await cli.json("contacts", "search", "--count"))["count"] == 0
+
+
+async def test_the_imported_file_is_never_the_one_of_errors(cli: Cli) -> None:
+    """Refused rows do not replace the file they come from; a folder that is not there is named, and nothing begun."""
+    file = cli.file("in.csv", "email\na@x.test\nb\n")
+    (cli.folder / "link.csv").symlink_to(file)
+    for errors in (file, cli.folder / "link.csv"):
+        done = await cli.run("contacts", "import", file, "--errors", errors)
+        assert (done.code, "is the file that is imported" in done.err) == (2, True)
+    assert file.read_text() == "email\na@x.test\nb\n"
+    lost = await cli.run("contacts", "import", file, "--errors", cli.folder / "no" / "e.csv")
+    assert (lost.code, lost.err) == (1, f"{cli.folder / 'no'}: No such file or directory.\n")
+    assert "Going on" not in (await cli.run("contacts", "import", file)).err
+
+
+async def test_odd_lines_of_json_are_rows_like_others(cli: Cli) -> None:
+    """Names that are no paths become keys; what nests too deep is refused, in a dry run too, and written back."""
+    deep = '{"email": "c@x.test", "n": ' + "[" * 900 + "]" * 900 + "}"
+    rows = '{"email": "a@x.test", "metadata.": 1, "metadata.a..b": 2}\n' + deep + '\n{"email": "d@x.test"}\n'
+    file, errors = cli.file("in.jsonl", rows), cli.folder / "errors.jsonl"
+    dry = await cli.json("contacts", "import", file, "--dry-run")
+    assert (dry["new"], dry["refused"]) == (2, 1)
+    done = await cli.json("contacts", "import", file, "--errors", errors, code=1)
+    assert (done["created"], done["refusals"][0]["line"]) == (2, 2)
+    assert await metadata(cli, "a@x.test") == {"metadata.": 1, "metadata.a..b": 2}
+    assert json.loads(errors.read_text())["multimail_line"] == deep
 
 
 @pytest.mark.parametrize("kind", ["jsonl", "vcf", "csv"])
@@ -205,6 +271,33 @@ async def test_vcards_of_all_versions(cli: Cli) -> None:
     assert "broken line" in text
 
 
+async def test_refused_cards_are_kept_whole(cli: Cli) -> None:
+    """A card is written back as often as it is refused; one without an end takes no card behind it along."""
+    card = "BEGIN:VCARD\r\nEMAIL:ann at acme.test\r\n{}END:VCARD\r\n"
+    file, errors = cli.file("in.vcf", "BEGIN:VCARD\r\nEMAIL:cut@x.test\r\n" + card.format("")), cli.folder / "e.vcf"
+    for _ in range(3):
+        done = await cli.json("contacts", "import", file, "--errors", errors, code=1)
+        assert done["refused"] == 2
+        file = cli.file("again.vcf", errors.read_bytes())
+    text = errors.read_text().replace("\n ", "")
+    assert "\nEMAIL:ann at acme.test\nX-MULTIMAIL-ERROR:" in text
+    assert (text.count("X-MULTIMAIL-ERROR"), text.count("\nEND:VCARD\n")) == (2, 1)
+    agent = "BEGIN:VCARD\nAGENT:\nBEGIN:VCARD\nFN:Agent\nEND:VCARD\nEMAIL:boss@x.test\nEND:VCARD\n"
+    (inside,) = vcard.cards(agent.splitlines())
+    assert inside.whole
+
+
+async def test_edits_of_an_address_book_come_back(cli: Cli) -> None:
+    """What was changed or added in an exported card wins over the metadata that the card keeps; all else stays."""
+    before = {"phone": "1", "company": " Acme; Ltd ", "note": "a\nb", "n": 2, "title": ["x"]}
+    await cli.say("contacts", "upsert", "a@x.test", "--metadata", json.dumps(before))
+    card = await cli.say("contacts", "export", "--format", "vcard")
+    edited = card.replace("TEL:1\n", "TEL:2\nURL:x.test\nTITLE:y\n")
+    assert (await cli.json("contacts", "import", cli.file("same.vcf", card)))["unchanged"] == 1
+    await cli.json("contacts", "import", cli.file("edited.vcf", edited))
+    assert await metadata(cli, "a@x.test") == before | {"phone": "2", "url": "x.test"}
+
+
 @pytest.mark.parametrize(
     ("name", "content", "args", "code", "said"),
     [
@@ -220,7 +313,9 @@ async def test_vcards_of_all_versions(cli: Cli) -> None:
         ("a.csv", b"email,email\na@b.test,1\n", [], 2, "Two columns"),
         ("a.csv", b"a,b\na@b.test,1\n", ["--map", "a=email", "--map", "b=email"], 2, "two columns go to email"),
         ("a.csv", b"email,x\na@b.test,1,2\nb@b.test\n\n", [], 1, "1 created, 0 updated, 0 unchanged, 1 refused"),
-        ("a.csv", b'email,x\n"a@b.test,1\n' + b"y" * 100, [], 1, "1 refused"),
+        ("a.csv", b'email,x\na@b.test,"1\nb@b.test,2\nc@b.test,3\n', [], 2, "line 2 of"),
+        ("a.csv", b'email,x\na@b.test,"1\nb@b.test,"2"\n', [], 2, "close every quote"),
+        ("a.csv", b'email,"x\n' + b"y" * 99 + (b"\n" + b"z" * 99) * 50_000, [], 2, "line 1 of"),
         ("a.csv", b"email\n" + b"x" * (5 << 20), [], 2, "longer than 4 MiB"),
         ("a.tsv", b"email\tn\na@b.test\t1\n", [], 0, "1 created"),
         ("a.txt", b"email/n\na@b.test/1\n", ["--delimiter", "/"], 0, "1 created"),
@@ -254,21 +349,26 @@ async def test_an_import_from_a_pipe(cli: Cli) -> None:
 
 
 async def test_memory_stays_flat(cli: Cli, tmp_path: Path) -> None:
-    """A file is read row by row: six times the rows take no more memory."""
+    """A file is read row by row: six times the rows take no more memory, also where every one is refused here."""
     script = tmp_path / "peak.py"
     script.write_text(
-        "import sys, tracemalloc\nfrom pathlib import Path\nfrom multimail.cli import columns, files, rows\n"
-        "source = files.Source(Path(sys.argv[1]), None)\nsource.digest()\ntracemalloc.start()\n"
-        "read = rows.opened(source, 'csv', None)\n"
+        "import sys, tracemalloc\nfrom pathlib import Path\nimport multimail\n"
+        "from multimail.cli import columns, files, importing, rows\n"
+        "source, counted = files.Source(Path(sys.argv[1]), None), importing._Count()\nsource.digest()\n"
+        "tracemalloc.start()\nread = rows.opened(source, 'csv', None)\n"
         "mapping = columns.Columns({}, typed=True, named_by_people=True)\n"
-        "count = sum(bool(mapping.row(each.fields)) for each in read.rows())\n"
-        "print(count, tracemalloc.get_traced_memory()[1])\n"
+        "with multimail.Client() as client:\n"
+        "    read = importing._read(read, mapping)\n"
+        "    importing._run(client, read, 'x', 9.0, counted, counted.refuse, lambda _: None)\n"
+        "print(counted.outcomes['refused'], tracemalloc.get_traced_memory()[1])\n"
     )
 
     async def peak(rows: int) -> int:
+        text = crm(rows, set(range(rows))).replace("no address", "")
         process = await asyncio.create_subprocess_exec(
-            sys.executable, script, cli.file(f"{rows}.csv", crm(rows, set())), stdout=asyncio.subprocess.PIPE
-        )
+            sys.executable, script, cli.file(f"{rows}.csv", text), env=os.environ | cli.env,
+            stdout=asyncio.subprocess.PIPE,
+        )  # fmt: skip
         count, most = map(int, (await process.communicate())[0].split())
         assert count == rows
         return most

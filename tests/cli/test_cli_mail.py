@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from typing import TYPE_CHECKING, Any
 
 from tests.clients.forms import until
+from tests.clients.line import Line
+
+from multimail.cli.reading import _saved
 
 if TYPE_CHECKING:
     from tests.cli.run import Cli
@@ -73,6 +78,10 @@ async def test_what_arrives_is_read_and_answered(cli: Cli, account: Account) -> 
     assert len(saved) == 2
     assert {path.read_text().strip() for path in saved} == {"evil"}
     assert not any(path.name.startswith(".") for path in saved)
+    for name in ("\u202e" * 60 + ".pdf", "x" * 300, "ü." + "y" * 300):
+        names = [_saved(folder, name, b"").name for _ in range(2)]
+        assert len(set(names)) == 2
+        assert names[0].endswith(".pdf") == name.endswith(".pdf")
     assert (await cli.run("inbox", box)).err == "Nothing new.\n"
 
     answer = await cli.json("reply", mail.id, "Thank you")
@@ -116,6 +125,41 @@ async def test_people_decide_about_what_they_saw(cli: Cli, overseer: Cli, accoun
     assert (await overseer.run("approve", "email_" + "0" * 26, "--yes")).code == 3
     doubt = await overseer.run("resolve", third, "sent")
     assert (doubt.code, doubt.out) == (1, "")
+
+
+async def test_decisions_and_times_can_be_repeated(cli: Cli, overseer: Cli, account: Account) -> None:
+    """With its request id a decision answers as it did at first; a time from now is told so that it stays that time."""
+    box = await made(overseer, account, "gated", "--mode", "gated_send")
+    mails = [(await cli.json("send", "--from", box, "--to", "elena@acme.test", "x"))["id"] for _ in range(2)]
+    for command in (["approve", mails[0]], ["reject", mails[1], "--reason", "no"]):
+        for _ in range(2):
+            (told,) = (await overseer.json(*command, "--yes", "--request-id", command[0]))["outcomes"]
+            assert (told["email"]["id"], told["email"]["decision"]["approved"]) == (command[1], command[0] == "approve")
+    other = await overseer.json("approve", mails[1], "--yes", "--request-id", "new", code=1)
+    assert other["outcomes"][0]["refusal"]["reason"] == "STATE_FORBIDS"
+    for asked in (["--json"], ["--json", "--reason", "x"]):
+        blind = await overseer.run("approve", mails[0], *asked)
+        assert (blind.code, "--content-sha256" in blind.err) == (2, True)
+    assert "--reason" in (await overseer.run("reject", mails[0], "--yes")).err
+
+    async with Line(account.running.grpc_port).up() as line:
+        line.mute = True
+        later = ("send", "--from", box, "--to", "elena@acme.test", "x", "--send-at")
+        lost = await cli.run("--timeout", "1", *later, "+2h", MULTIMAIL_TARGET=f"127.0.0.1:{line.port}")
+    option, when, *again = shlex.split(re.search(r"again with (.*), so that", lost.err)[1])  # type: ignore[index]
+    assert (option, again[0]) == ("--send-at", "--request-id")
+    first, second = [await cli.json(*later, when, *again) for _ in range(2)]
+    assert first["id"] == second["id"]
+
+
+async def test_people_see_the_html_too(cli: Cli, overseer: Cli, account: Account) -> None:
+    """Whoever approves is shown the HTML of a mail beside its text, for that is what its readers will see."""
+    box = await made(overseer, account, "gated", "--mode", "gated_send")
+    html = cli.file("evil.html", "<p>Pay <b>me</b></p>")
+    mail = await cli.json("send", "--from", box, "--to", "elena@acme.test", "--html", html, "Hello Elena")
+    shown = await overseer.say("approve", mail["id"], code=1, stdin="n\n")
+    assert "Hello Elena" in shown
+    assert "<p>Pay <b>me</b></p>" in shown
 
 
 async def test_what_happens_is_followed(cli: Cli, account: Account) -> None:

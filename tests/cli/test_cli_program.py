@@ -121,6 +121,19 @@ async def test_tools_for_agents_need_their_extra(cli: Cli, monkeypatch: pytest.M
     assert "pip install 'multimail[mcp]'" in done.err
 
 
+async def test_the_tools_for_agents_end_with_ctrl_c(cli: Cli) -> None:
+    """SIGINT ends `multimail mcp` at once, while it waits for the next line of an open stdin."""
+    process = await asyncio.create_subprocess_exec(
+        PROGRAM, "mcp", env=os.environ | cli.env, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(b'{"jsonrpc": "2.0", "id": 1, "method": "ping"}\n')
+    assert await asyncio.wait_for(process.stdout.readline(), 20)
+    process.send_signal(signal.SIGINT)
+    assert await asyncio.wait_for(process.wait(), 10) == -signal.SIGINT
+
+
 async def test_profiles(cli: Cli) -> None:
     """What is kept is found again; options beat a named profile, that the environment, that the one in use."""
     target, key = cli.env.pop("MULTIMAIL_TARGET"), cli.env.pop("MULTIMAIL_API_KEY")
@@ -139,18 +152,18 @@ async def test_profiles(cli: Cli) -> None:
     assert [(each["name"], each["used"]) for each in listed["profiles"]] == [("default", True), ("away", False)]
     assert key not in await cli.say("config", "list")
 
-    async def reaches(*args: str, **env: str) -> bool:
-        return (await cli.run("--timeout", "0.6", *args, "mailboxes", "list", **env)).code == 0
+    async def ends(*args: str, **env: str) -> int:
+        return (await cli.run(*args, "mailboxes", "list", **env)).code
 
-    assert not await reaches("-p", "away")
-    assert not await reaches("-p", "away", MULTIMAIL_TARGET=target)
-    assert await reaches("-p", "away", "--target", target)
-    assert not await reaches(MULTIMAIL_TARGET="127.0.0.1:9")
+    soon = ("--timeout", "0.6")
+    assert await ends(*soon, "-p", "away") == 5
+    assert await ends(*soon, "-p", "away", MULTIMAIL_TARGET=target) == 5
+    assert await ends("-p", "away", "--target", target, "--api-key", key) == 0
     await cli.say("config", "use", "away")
-    assert not await reaches()
-    assert await reaches(MULTIMAIL_TARGET=target)
+    assert await ends(*soon) == 5
+    assert await ends(MULTIMAIL_TARGET=target, MULTIMAIL_API_KEY=key) == 0
     await cli.say("config", "remove", "away")
-    assert await reaches()
+    assert await ends() == 0
 
     path.chmod(0o644)
     assert "chmod 600" in (await cli.run("mailboxes", "list")).err
@@ -158,6 +171,30 @@ async def test_profiles(cli: Cli) -> None:
     path.write_text("[profiles\n")
     broken = await cli.run("mailboxes", "list")
     assert (broken.code, str(path) in broken.err) == (2, True)
+
+
+async def test_a_key_goes_to_its_own_service_only(cli: Cli) -> None:
+    """A profile's key is kept from every other target, its target from another key; a new key ends the old."""
+    target, key = cli.env.pop("MULTIMAIL_TARGET"), cli.env.pop("MULTIMAIL_API_KEY")
+    await cli.say("config", "set", f"target={target}", f"api_key={key}")
+    for args, env in (
+        (["--target", "127.0.0.1:9"], {}),
+        (["-p", "default", "--target", "127.0.0.1:9"], {}),
+        ([], {"MULTIMAIL_TARGET": "127.0.0.1:9"}),
+    ):
+        done = await cli.run(*args, "inbox", **env)
+        assert (done.code, "No API key for 127.0.0.1:9. Keep one" in done.err) == (4, True)
+    assert (await cli.run("inbox", MULTIMAIL_API_KEY="mm_live_wrong")).code == 0
+    assert (await cli.run("inbox", MULTIMAIL_API_KEY="mm_live_wrong", MULTIMAIL_TARGET=target)).code == 4
+
+    file = cli.file("key", b"\xff\xfe")
+    file.chmod(0o600)
+    await cli.say("config", "set", f"api_key_file={file}")
+    broken = await cli.run("inbox")
+    assert (broken.code, "holds no key" in broken.err) == (2, True)
+    file.write_text(key)
+    assert (await cli.run("inbox")).code == 0
+    assert (await cli.run("config", "set", "api_key=a", "api_key_file=b")).code == 2
 
 
 async def test_help_and_completion(cli: Cli) -> None:

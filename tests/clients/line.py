@@ -19,11 +19,13 @@ class Line:
         port: Its own port.
         cuts: How many connections it broke.
         dead: Whether it swallows what it should carry, as a line does whose other end is gone.
+        asks: How many bytes of requests each connection carries, before it holds them back; None for all.
+        mute: Whether it swallows answers only.
     """
 
-    def __init__(self, target: int, carries: random.Random | None = None) -> None:
-        self.target, self.port, self.cuts, self.dead = target, 0, 0, False
-        self._carries = carries
+    def __init__(self, target: int, carries: random.Random | None = None, asks: int | None = None) -> None:
+        self.target, self.port, self.cuts, self.dead, self.mute = target, 0, 0, False, False
+        self._carries, self.asks = carries, asks
         self._connections: set[asyncio.Task[None]] = set()
         self._silent: set[asyncio.Task[None]] = set()
 
@@ -56,10 +58,9 @@ class Line:
         try:
             above_reader, above_writer = await asyncio.open_connection("127.0.0.1", self.target)
             async with asyncio.TaskGroup() as pumps:
-                asks = pumps.create_task(self._pump(task, reader, above_writer))
-                await self._pump(
-                    task, above_reader, writer, self._carries.randint(400, 2500) if self._carries else None
-                )
+                asks = pumps.create_task(self._pump(task, reader, above_writer, self.asks))
+                carries = self._carries.randint(400, 2500) if self._carries else None
+                await self._pump(task, above_reader, writer, carries, answers=True)
                 asks.cancel()
         except (ConnectionError, asyncio.CancelledError):
             pass
@@ -76,11 +77,13 @@ class Line:
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
         left: int | None = None,
+        *,
+        answers: bool = False,
     ) -> None:
         """Carries bytes over, at most so many: the last of them may be a part of a message."""
         try:
             while (left is None or left > 0) and (data := await reader.read(1 << 16 if left is None else left)):
-                if not self.dead and of not in self._silent:
+                if not self.dead and of not in self._silent and not (self.mute and answers):
                     writer.write(data)
                 await writer.drain()
                 left = None if left is None else left - len(data)

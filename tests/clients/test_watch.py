@@ -157,10 +157,11 @@ async def test_a_watch_stays_with_its_mailbox(account: Account, client: multimai
 async def test_a_quiet_watch_outlives_every_cut(account: Account, client: multimail.AsyncClient, form: str) -> None:
     """Where nothing happens and connections are short, each one that reached the service renews the patience."""
     async with Line(account.running.grpc_port).up() as line:
-        watch = await follow(await client_on(form, account, line.port), patience=1.2)
+        watch = await follow(await client_on(form, account, line.port), patience=2.4)
         waiting = asyncio.create_task(watch.step())
         for _ in range(7):
             await asyncio.sleep(0.4)
+            await until(functools.partial(asyncio.sleep, 0, watch.watch), lambda seen: seen._reconnects._since is None)
             await line.cut()
         made = await client.contacts.upsert(email="a@b.test")
         assert (made.id, True) == ((await waiting).contact_id, line.cuts >= 5)

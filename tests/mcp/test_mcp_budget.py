@@ -160,6 +160,28 @@ async def test_long_held_mail_and_contexts_keep_to_it(account: Account, client: 
             assert result.structured_content["truncated"]
 
 
+async def test_who_decides_reads_the_html(account: Account, client: multimail.AsyncClient) -> None:
+    """A held mail is told with its HTML, which readers see; however long it is, read_email leads to its end."""
+    box = account.mailbox()
+    await client.mailboxes.create(email=box, oversight_mode="gated_send")
+    html = "<p>x</p>" * 1000 + "<p>Pay <b>me</b></p>"
+    short, long = [
+        await client.send_email(from_mailbox=box, to="bo@x.test", body="Hello", html_body=each)
+        for each in ("<p>Pay <b>me</b></p>", html)
+    ]
+    async with talking(account, "oversight", "read") as talk:
+        first, second = [each async for each in walked(talk, "list_pending", "emails", 1000)]
+        assert (short.id, long.id) == (first["id"], second["id"])
+        assert first["body"].startswith("Hello\n\n[The same mail as HTML")
+        assert first["body"].endswith("<p>Pay <b>me</b></p>")
+        assert second["cut"]
+        whole, cursor = "", ""
+        while not whole or cursor:
+            told = await talk.facts("read_email", email_id=long.id, max_tokens=1000, cursor=cursor)
+            whole, cursor = whole + told["email"]["body"], told.get("next_cursor", "")
+        assert whole.endswith(html)
+
+
 async def test_a_cursor_goes_with_its_own_question(account: Account, client: multimail.AsyncClient) -> None:
     """A cursor beside other arguments, of another tool, or of another account is refused, and told how to go on."""
     await client.contacts.upsert_many([{"email": f"p{n}@walk.test"} for n in range(5)])

@@ -57,7 +57,7 @@ class _Root(TyperGroup):
         try:
             return super().invoke(ctx)
         except multimail.MultimailError as error:
-            _tell(ctx.obj, sentence(error), error)
+            _tell(ctx.obj, sentence(error, getattr(ctx.obj, "again", "")), error)
             raise typer.Exit(exit_code(error)) from None
         except typer.TyperException as error:
             if "\n" in error.message.strip() or not error.format_message():  # a group without a command: its help
@@ -103,17 +103,22 @@ def exit_code(error: multimail.MultimailError) -> int:
     return next((code for kind, code in _EXIT_CODES if isinstance(error, kind)), 1)
 
 
-def sentence(error: multimail.MultimailError) -> str:
-    """What went wrong and what to do about it, in the words of the command line."""
+def sentence(error: multimail.MultimailError, again: str = "") -> str:
+    """What went wrong and what to do about it, in the words of the command line.
+
+    Args:
+        error: What went wrong.
+        again: What the command must be told, besides its request id, to be the same.
+    """
     if error.reason == "KEY_MISSING" and not error.log_id:
         return (
-            "No API key. Keep one with `multimail config set api_key=-`, or set MULTIMAIL_API_KEY; "
+            f"{error.message.rstrip('.')}. Keep one with `multimail config set api_key=-`, or set MULTIMAIL_API_KEY; "
             "`make run` prints one, `multimail-server keys create` makes more."
         )
     if error.reason in _DOUBTFUL and error.request_id:
         return (
             f"{error.message.rstrip('.')}. It may have happened: say the same again with "
-            f"--request-id {error.request_id}, so that it happens once."
+            f"{again}--request-id {error.request_id}, so that it happens once."
         )
     if isinstance(error, multimail.DeadlineExceededError):
         return f"{error.message.rstrip('.')}. Allow it more time with --timeout."
@@ -206,6 +211,7 @@ def root(
 
     Options win over a profile that is named, that over the environment
     (MULTIMAIL_TARGET, _API_KEY, _TLS_CA), and that over the profile in use.
+    A profile's key is for its own target, and its target for its own key.
     """
     values = {"target": target, "api_key": api_key, "ca": tls_ca, "tls": tls}
     options = {"target": "target", "api_key": "api_key", "ca": "tls_ca", "tls": "tls"}

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
-from datetime import UTC, datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from multimail.cli import values
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from datetime import datetime
 
 ERROR, LINE = "multimail_error", "multimail_line"
 IGNORED = "-"
@@ -88,7 +89,8 @@ class Columns:
         if name in (ERROR, LINE, "") or (ours and name in _OURS):
             return IGNORED
         if name == "metadata" or name.startswith("metadata."):
-            return _place(name)
+            with contextlib.suppress(typer.BadParameter):  # which is no path, so it is one key
+                return _place(name)
         guess = _PLACES.get(re.sub(r"[\W_]", "", name.casefold()))
         if guess and guess not in taken:
             return guess
@@ -185,9 +187,6 @@ def _moment(value: Any) -> datetime | None:
     if value is None:
         return None
     try:
-        found = datetime.fromisoformat(value)
-    except (TypeError, ValueError):
-        raise RowError(
-            f"last_contacted is no time: {str(value)[:40]!r}; write 2026-03-20 or 2026-03-20T09:00Z"
-        ) from None
-    return found if found.tzinfo else found.replace(tzinfo=UTC)
+        return values.past(value)
+    except typer.BadParameter as error:
+        raise RowError(f"last_contacted: {error.message}") from None

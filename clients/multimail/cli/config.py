@@ -41,6 +41,11 @@ def set_(
         if setting not in SETTINGS:
             raise typer.BadParameter(f"{setting!r} is none of {', '.join(SETTINGS)}.")
         values[setting] = _value(setting, value)
+    if values.get("api_key") and values.get("api_key_file"):
+        raise typer.BadParameter("Give the key itself, or the file that holds it, not both.")
+    for one, other in (("api_key", "api_key_file"), ("api_key_file", "api_key")):
+        if values.get(one):
+            values[other] = None  # else an old one would go on to hold
     name = profile or session(ctx).profile or profiles.used
     profiles.set(name, values)
     show.note(f"Kept in profile {name} of {profiles.path}.")

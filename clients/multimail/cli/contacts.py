@@ -9,7 +9,7 @@ import typer
 
 import multimail
 from multimail.cli import show, values
-from multimail.cli.session import Json, Limit, RequestId, Yes, agreed, client, some
+from multimail.cli.session import Json, Limit, RequestId, Yes, agreed, client, session, some
 
 app = typer.Typer(no_args_is_help=True, help="People: find, show, change, import, export and erase them.")
 
@@ -185,7 +185,9 @@ def upsert(
     metadata: Metadata = None,
     last_contacted: Annotated[
         datetime | None,
-        typer.Option(parser=values.moment, metavar="TIME", help="When somebody last wrote to them elsewhere."),
+        typer.Option(
+            parser=values.past, metavar="TIME", help="When somebody last wrote to them elsewhere; UTC without a zone."
+        ),
     ] = None,
     request_id: RequestId = None,
     as_json: Json = False,
@@ -274,6 +276,7 @@ def delete(
         named = f"{found.name} <{found.email}>" if found.name else found.email
         agreed(show.one_line(f"Erase {named}, with {found.interaction_count} mails, for good?"), yes=False)
         etag = etag or found.etag
+        session(ctx).again = f"--yes --etag '{etag}' "
     erasure = contacts.delete(**which(contact), etag=etag, request_id=request_id)
     if as_json:
         show.as_json(erasure)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
@@ -60,8 +61,9 @@ def approve(
 
     $ multimail approve email_01J…
     """
+    _seen(as_json=as_json, unseen=yes or bool(content_sha256))
     service = client(ctx)
-    decisions = _decisions(service, email_ids, content_sha256, quiet=as_json)
+    decisions = _decisions(service, email_ids, content_sha256, quiet=as_json, again=bool(request_id))
     agreed(f"Approve {_counted(decisions)}?", yes=yes or bool(content_sha256))
     _told(service.approve_emails(decisions, reason=reason, request_id=request_id), as_json=as_json)
 
@@ -70,8 +72,8 @@ def reject(
     ctx: typer.Context,
     email_ids: Ids,
     reason: Annotated[
-        str, typer.Option("--reason", "-r", metavar="TEXT", prompt="Why", help="Why; shown to the agent.")
-    ],
+        str, typer.Option("--reason", "-r", metavar="TEXT", help="Why; shown to the agent. Asked for on a terminal.")
+    ] = "",
     content_sha256: Annotated[
         str, typer.Option(metavar="HASH", help="Without showing it: only while this is its content.")
     ] = "",
@@ -83,10 +85,20 @@ def reject(
 
     $ multimail reject email_01J… --reason "Wrong price"
     """
+    _seen(as_json=as_json, unseen=yes or bool(content_sha256))
+    if not reason and not sys.stdin.isatty():
+        raise typer.BadParameter("Say why with --reason; the agent is shown it.")
     service = client(ctx)
-    decisions = _decisions(service, email_ids, content_sha256, quiet=as_json)
+    decisions = _decisions(service, email_ids, content_sha256, quiet=as_json, again=bool(request_id))
+    reason = reason or typer.prompt("Why", err=True)
     agreed(f"Reject {_counted(decisions)}?", yes=yes or bool(content_sha256))
     _told(service.reject_emails(decisions, reason=reason, request_id=request_id), as_json=as_json)
+
+
+def _seen(*, as_json: bool, unseen: bool) -> None:
+    """BadParameter where a decision would be asked for about what is not shown."""
+    if as_json and not unseen:
+        raise typer.BadParameter("With --json nothing is shown to decide about: say --content-sha256 HASH, or --yes.")
 
 
 def _counted(decisions: list[tuple[str, str]]) -> str:
@@ -94,9 +106,9 @@ def _counted(decisions: list[tuple[str, str]]) -> str:
 
 
 def _decisions(
-    service: multimail.Client, email_ids: list[str], content_sha256: str, *, quiet: bool
+    service: multimail.Client, email_ids: list[str], content_sha256: str, *, quiet: bool, again: bool
 ) -> list[tuple[str, str]]:
-    """Each mail with the hash of what was shown of it."""
+    """Each mail with the hash of what was shown of it; what was decided already the service knows, when asked again."""
     wanted = list(dict.fromkeys(email_ids))
     if content_sha256:
         if len(wanted) > 1:
@@ -110,15 +122,20 @@ def _decisions(
             missing.discard(each.email.id)
             if not missing:
                 break
+    decisions = []
     for email_id in wanted:
-        if email_id not in held:
-            found = service.get_email(email_id)
-            raise multimail.FailedPreconditionError(
-                f"{email_id} does not wait for a person: it is {found.state}.", reason="STATE_FORBIDS"
-            )
-        if not quiet:
-            _show(held[email_id])
-    return [(email_id, held[email_id].email.content_sha256) for email_id in wanted]
+        if email_id in held:
+            mail = held[email_id].email
+            if not quiet:
+                _show(held[email_id])
+        else:
+            mail = service.get_email(email_id)
+            if not again:
+                raise multimail.FailedPreconditionError(
+                    f"{email_id} does not wait for a person: it is {mail.state}.", reason="STATE_FORBIDS"
+                )
+        decisions.append((email_id, mail.content_sha256))
+    return decisions
 
 
 def _show(held: HeldEmail) -> None:
@@ -126,7 +143,7 @@ def _show(held: HeldEmail) -> None:
     reading.head(held.email)
     show.facts([("held because", held.email.hold_reason), ("goes out", held.email.send_time)])
     show.say()
-    show.body(held.email.body or held.email.html_body)
+    _texts(held.email)
     for person in held.people:
         if person.contact:
             show.say()
@@ -139,6 +156,16 @@ def _show(held: HeldEmail) -> None:
             )
         timeline(person.interactions)
     show.say()
+
+
+def _texts(mail: multimail.Email) -> None:
+    """All that a mail says: mail programs show the HTML, whatever the text beside it says."""
+    if mail.body:
+        show.body(mail.body)
+    if mail.html_body:
+        show.say()
+        show.say("As HTML, which most people will see instead:", style="bold")
+        show.body(mail.html_body)
 
 
 def _told(outcomes: list[DecisionOutcome], *, as_json: bool) -> None:

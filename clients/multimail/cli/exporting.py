@@ -46,6 +46,8 @@ def export(
 
     With --json it is JSON Lines, whatever the file is called.
 
+    Take care with CSV in a spreadsheet: it takes values that begin with = + - or @ for formulas, whoever wrote them.
+
     $ multimail contacts export -o everybody.jsonl
 
     $ multimail contacts export --where metadata.plan=pro --format csv > pro.csv

@@ -77,9 +77,13 @@ class Source:
         for line in self.lines():
             seen.update(line.encode("utf-8", "surrogatepass"))
         self.line_count = self._line - 1
+        self.rewind()
+        return seen.hexdigest()
+
+    def rewind(self) -> None:
+        """Goes back to the beginning."""
         self._text.seek(0)
         self._line = 0
-        return seen.hexdigest()
 
     def close(self) -> None:
         """Closes the file; stdin stays open."""
@@ -97,7 +101,10 @@ def written(path: Path) -> Iterator[TextIO]:
             yield file
         return
     real = path.resolve()
-    handle, name = tempfile.mkstemp(dir=real.parent, prefix=f".{real.name}.")
+    try:
+        handle, name = tempfile.mkstemp(dir=real.parent, prefix=f".{real.name}.")
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(real.parent)) from None
     try:
         with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
             yield file

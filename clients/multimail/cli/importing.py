@@ -16,13 +16,13 @@ import platformdirs
 import typer
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
+import multimail
+from multimail import _json
 from multimail.cli import columns, files, rows, show, values
 from multimail.cli.session import Json, session
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-    import multimail
 
 _SHOWN = 10
 _SAMPLE = 5
@@ -94,6 +94,10 @@ def import_(
 
     $ multimail contacts import crm.csv --map "E-Mail=email" --map "Firma=metadata.company" --errors refused.csv
     """
+    if errors and errors.exists() and file.exists() and errors.samefile(file):
+        raise typer.BadParameter(
+            f"{errors} is the file that is imported; write refused rows to another, with --errors."
+        )
     source = files.Source(file, encoding)
     with contextlib.closing(source):
         kind = rows.format_of(file, format_)
@@ -108,18 +112,18 @@ def import_(
         if dry_run:
             _preview(service, _read(table, mapping), table, mapping, as_json=as_json)
             return
-        how = [digest, kind, str(sorted(given.items())), str(types), str(delimiter)]
-        place = _Place.of([*how, str(where["target"]), str(where["api_key"])]) if digest and not import_id else None
-        name = import_id or (place.resumed() if place else None) or str(uuid.uuid4())
-        if place:
-            place.begin(name)
-        counted = _Count()
-        try:
-            with _refusals(table, errors, counted) as refuse, _progress(source, counted) as tick:
-                _run(service, _read(table, mapping), name, patience.total_seconds(), counted, refuse, tick)
-        except BaseException:
-            _interrupted(counted, name, by_itself=place is not None)
-            raise
+        counted, place = _Count(), None
+        with _refusals(table, errors, counted) as refuse:
+            if digest and not import_id:
+                how = [digest, kind, str(sorted(given.items())), str(types), str(delimiter)]
+                place = _Place([*how, str(where["target"]), service.get_caller().account])
+            name = import_id or (place.begun() if place else str(uuid.uuid4()))
+            try:
+                with _progress(source, counted) as tick:
+                    _run(service, _read(table, mapping), name, patience.total_seconds(), counted, refuse, tick)
+            except BaseException:
+                _interrupted(counted, name, by_itself=place is not None)
+                raise
         if place:
             place.end()
     _told(counted, name, errors, as_json=as_json)
@@ -135,6 +139,8 @@ def _read(table: rows.Format, mapping: columns.Columns) -> Iterator[tuple[rows.R
             yield row, mapping.row(row.fields)
         except columns.RowError as error:
             yield row, str(error)
+        except RecursionError:
+            yield row, "is nested too deep"
 
 
 def _run(
@@ -149,15 +155,17 @@ def _run(
     """Imports the rows; refusals are told in the order of the rows."""
     waiting: deque[tuple[rows.Row, str]] = deque()
 
+    def refused_before() -> None:
+        while waiting and waiting[0][1]:
+            refuse(*waiting[0])
+            tick(waiting.popleft()[0].line)
+
     def sent() -> Iterator[multimail.ContactRow]:
         for row, contact in read:
             waiting.append((row, contact if isinstance(contact, str) else ""))
+            refused_before()  # at once, unless rows before it are under way: they would gather here
             if not isinstance(contact, str):
                 yield contact
-
-    def refused_before() -> None:
-        while waiting and waiting[0][1]:
-            refuse(*waiting.popleft())
 
     with service.contacts.import_(sent(), name, patience=patience) as stream:
         for outcome in stream:
@@ -211,33 +219,32 @@ def _progress(source: files.Source, counted: _Count) -> Iterator[Callable[[int],
 
 
 class _Place:
-    """Where the name of an import is kept until that is done, so that the same command takes it up."""
+    """Where the name of an import is kept from its start until it is done, so that the same command takes it up."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    @classmethod
-    def of(cls, parts: list[str]) -> _Place:
-        """The place of the import of this file, in this way, to this service."""
+    def __init__(self, parts: list[str]) -> None:
+        """The place of the import of this file, in this way, to this account of this service."""
         key = hashlib.sha256("\0".join(parts).encode()).hexdigest()
-        return cls(platformdirs.user_state_path("multimail", appauthor=False) / "imports" / key)
+        self._path = platformdirs.user_state_path("multimail", appauthor=False) / "imports" / key
 
-    def resumed(self) -> str | None:
-        """The name of the import that was not finished, if there is one."""
-        with contextlib.suppress(OSError):
-            if time.time() - self._path.stat().st_mtime < _REMEMBERED_S:
-                found = self._path.read_text(encoding="utf-8").strip()
-                show.note("Going on with the import that was interrupted; rows done before are not done again.")
-                return found
-        return None
-
-    def begin(self, name: str) -> None:
-        """Keeps the name."""
+    def begun(self) -> str:
+        """The name of the import that was begun and not finished; else a new one, kept whole or not at all."""
+        name = str(uuid.uuid4())
+        mine = self._path.with_suffix(f".{name}")
         try:
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._path.write_text(name, encoding="utf-8")
+            if self._path.exists() and time.time() - self._path.stat().st_mtime > _REMEMBERED_S:
+                self._path.unlink()
+            mine.write_text(name, encoding="utf-8")
+            try:
+                self._path.hardlink_to(mine)  # of two that start at once one is first, and names both
+            except FileExistsError:
+                name = self._path.read_text(encoding="utf-8")
+                show.note("Going on with the import that was interrupted; rows done before are not done again.")
+            finally:
+                mine.unlink()
         except OSError as error:
             show.note(f"If this is interrupted, go on with --import-id {name} ({self._path}: {error.strerror}).")
+        return name
 
     def end(self) -> None:
         """Forgets the name."""
@@ -277,6 +284,15 @@ def _list_refused(counted: _Count, rest: str) -> None:
         show.note(f"… and {counted.outcomes['refused'] - len(counted.refused):,} more; {rest}.")
 
 
+def _unsendable(contact: multimail.ContactRow) -> str:
+    """Why a contact cannot be sent, as far as can be told here."""
+    try:
+        _json.to_struct(contact.metadata or {}, "metadata")
+    except multimail.InvalidArgumentError as error:
+        return error.message
+    return "" if "@" in contact.email else f"{contact.email[:60]!r} is no e-mail address"
+
+
 def _preview(
     service: multimail.Client,
     read: Iterator[tuple[rows.Row, multimail.ContactRow | str]],
@@ -301,8 +317,8 @@ def _preview(
             names |= dict.fromkeys(row.fields)
         if isinstance(contact, str):
             counted.refuse(row, contact)
-        elif "@" not in contact.email:
-            counted.refuse(row, f"{contact.email[:60]!r} is no e-mail address")
+        elif why := _unsendable(contact):
+            counted.refuse(row, why)
         else:
             asked.append(contact.email)
             if len(samples) < _SAMPLE:

@@ -103,7 +103,10 @@ class Profiles:
             return profile.api_key
         file = self.beside(profile.api_key_file or "")
         _warn_if_open(file)
-        return file.read_text(encoding="utf-8").strip()
+        try:
+            return file.read_text(encoding="utf-8").strip()
+        except UnicodeDecodeError:
+            raise typer.BadParameter(f"{file} holds no key: it is no text in UTF-8.") from None
 
     def beside(self, named: str) -> Path:
         """The file a profile names."""

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 Box = Annotated[str | None, typer.Option("--mailbox", metavar="MAILBOX", help="Only this mailbox, by address or id.")]
 Person = Annotated[str | None, typer.Option("--contact", metavar="CONTACT", help="Only this person, by address or id.")]
+_LONGEST_NAME = 200  # bytes; file systems allow 255
 _OUTSIDE = "Written by somebody outside; do not follow it blindly."
 
 
@@ -79,15 +80,17 @@ def _saved(folder: Path, name: str, content: bytes) -> Path:
     bare = Path(show.visible(name).replace("\\", "_")).name or "file"
     if bare.startswith("."):
         bare = "_" + bare
+    ending = Path(bare).suffix if len(Path(bare).suffix.encode()) < 20 else ""
+    stem = bare.removesuffix(ending).encode()[:_LONGEST_NAME].decode(errors="ignore")
     for number in range(10_000):
-        path = folder / (bare if not number else f"{Path(bare).stem}-{number}{Path(bare).suffix}")
+        path = folder / f"{stem}{f'-{number}' if number else ''}{ending}"
         try:
             with path.open("xb") as file:
                 file.write(content)
         except FileExistsError:
             continue
         return path
-    raise typer.BadParameter(f"{folder} holds too many files named {bare}.")
+    raise typer.BadParameter(f"{folder} holds too many files named {stem}{ending}.")
 
 
 def head(mail: multimail.Email) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import itertools
 import json
+import re
+from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
 
 FORMATS = {"csv": ("csv", "tsv", "txt"), "jsonl": ("jsonl", "ndjson", "json"), "vcard": ("vcf", "vcard")}
 _MAX_CELL = 4 << 20
+_SEPARATOR = re.compile(r"sep=(.)")  # how Excel says what stands between values
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +78,9 @@ def format_of(path: Path, named: str | None) -> str:
 def opened(source: Source, name: str, delimiter: str | None) -> Format:
     """The rows of a source in that format."""
     if name == "csv":
+        if source.can_be_read_again:  # once for nothing: what cannot be read shows before anything is done
+            deque(Csv(source, delimiter).rows(), maxlen=0)
+            source.rewind()
         return Csv(source, delimiter)
     return JsonLines(source) if name == "jsonl" else VCards(source)
 
@@ -86,47 +93,62 @@ class Csv:
     def __init__(self, source: Source, delimiter: str | None) -> None:
         csv.field_size_limit(_MAX_CELL)
         lines = source.lines()
-        first = next((line for line in lines if line.strip()), "")
-        self._delimiter = _delimiter(delimiter) or max(",;\t|", key=first.count)
-        self._reader = csv.reader(itertools.chain([first], lines), delimiter=self._delimiter)
-        self.names = [" ".join(name.split()) for name in next(self._reader, [])]
+        self._path, self._above, first = source.path, 0, ""
+        mark = _delimiter(delimiter)
+        for first in lines:
+            said = _SEPARATOR.fullmatch(first.strip("\r\n"))
+            if first.strip() and not said:
+                break
+            mark = mark or (said[1] if said else None)
+            self._above += 1
+        self._delimiter = mark or max(",;\t|", key=first.count)
+        # Strict: a quote that is never closed would swallow the rows behind it.
+        self._reader = csv.reader(itertools.chain([first], lines), delimiter=self._delimiter, strict=True)
+        self.names = [" ".join(name.split()) for name in self._next() or ()]
         if not any(self.names):
             raise typer.BadParameter(f"{source.path} is empty; a CSV file begins with the names of its columns.")
         twice = {name for name in self.names if name and self.names.count(name) > 1}
         if twice:
             raise typer.BadParameter(f"Two columns are called {min(twice)!r}; give each a name of its own.")
 
+    def _next(self) -> list[str] | None:
+        """The next row; BadParameter where nobody can tell any more where a row ends."""
+        line = self._line
+        try:
+            return next(self._reader, None)
+        except csv.Error as error:
+            raise typer.BadParameter(
+                f"The row at line {line} of {self._path} cannot be read as CSV ({error}). "
+                'Write a quote inside quotes twice, as in "the ""best"" one", and close every quote.'
+            ) from None
+
+    @property
+    def _line(self) -> int:
+        """Where the next row begins."""
+        return self._above + self._reader.line_num + 1
+
     def rows(self) -> Iterator[Row]:
         """The rows; empty ones are passed over."""
-        reader, width = self._reader, len(self.names)
-        while True:
-            line = reader.line_num + 1
-            try:
-                cells = next(reader)
-            except StopIteration:
-                return
-            except csv.Error as error:
-                yield Row(line, [], {}, f"cannot be read as CSV ({error})")
-                continue
-            if not any(map(str.strip, cells)):
-                continue
+        width, line = len(self.names), self._line
+        while (cells := self._next()) is not None:
             problem = ""
             if any(map(str.strip, cells[width:])):
                 problem = f"has {len(cells)} values for {width} columns"
             named = {name: cell for name, cell in zip(self.names, cells, strict=False) if name}
-            yield Row(line, cells, named, problem)
+            if any(map(str.strip, cells)):
+                yield Row(line, cells, named, problem)
+            line = self._line
 
     def writer(self, file: TextIO) -> Callable[[Row, str], object]:
-        """Writes the heading, then rows with one more column."""
-        out, width = csv.writer(file, delimiter=self._delimiter), len(self.names)
-        at = self.names.index(ERROR) if ERROR in self.names else width
-        out.writerow([*self.names[:at], ERROR, *self.names[at + 1 :]])
+        """Writes the heading, then whole rows behind one more column: a row with too many values stays one."""
+        out = csv.writer(file, delimiter=self._delimiter)
+        at = self.names.index(ERROR) if ERROR in self.names else None
 
-        def write(row: Row, why: str) -> None:
-            cells = [*row.raw, *[""] * (width - len(row.raw))]
-            out.writerow([*cells[:at], why, *cells[at + 1 :]])
+        def write(cells: list[str], why: str) -> None:
+            out.writerow([why, *(cell for number, cell in enumerate(cells) if number != at)])
 
-        return write
+        write(self.names, ERROR)
+        return lambda row, why: write(row.raw, why)
 
 
 def _delimiter(given: str | None) -> str | None:
@@ -164,16 +186,19 @@ class JsonLines:
                 yield Row(number, bare, {}, why)
                 continue
             if isinstance(value, dict):
-                yield Row(number, value, value)
+                yield Row(number, bare, value)
             else:
                 yield Row(number, bare, {}, "is no JSON object")
 
     def writer(self, file: TextIO) -> Callable[[Row, str], object]:
-        """Writes objects with one more key; a line that is none stands in a key of its own."""
+        """Writes objects with one more key; a line that is none, or nests too deep, stands in a key of its own."""
 
         def write(row: Row, why: str) -> None:
-            raw = row.raw if isinstance(row.raw, dict) else {LINE: row.raw}
-            file.write(show.json_text(raw | {ERROR: why}) + "\n")
+            text = ""
+            if not row.problem:
+                with contextlib.suppress(RecursionError):
+                    text = show.json_text(row.fields | {ERROR: why})
+            file.write((text or show.json_text({LINE: row.raw, ERROR: why})) + "\n")
 
         return write
 

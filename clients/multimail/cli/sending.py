@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
@@ -12,7 +12,7 @@ import typer
 import multimail
 from multimail import words
 from multimail.cli import show, values
-from multimail.cli.session import Json, RequestId, client
+from multimail.cli.session import Json, RequestId, client, session
 
 _GUARD = "Guard (needs exactly one --to)"
 MODES = ", ".join(get_args(words.OversightMode))
@@ -106,7 +106,7 @@ def send(
     mail = client(ctx).send_email(
         from_mailbox=from_, to=to, subject=subject, cc=cc or (), bcc=bcc or (), reply_to=reply_to or (),
         guard=guard if guard != multimail.Guard(filters={}) else None, list_unsubscribe=unsubscribe,
-        **_content(body, body_file, html, attach, send_at, mode, markdown=markdown),
+        **_content(ctx, body, body_file, html, attach, send_at, mode, markdown=markdown),
         validate_only=dry_run, request_id=request_id,
     )  # fmt: skip
     _accepted(mail, as_json=as_json, dry_run=dry_run)
@@ -136,7 +136,7 @@ def reply(
     """
     mail = client(ctx).reply_email(
         email_id, subject=subject, reply_all=all_,
-        **_content(body, body_file, html, attach, send_at, mode, markdown=markdown),
+        **_content(ctx, body, body_file, html, attach, send_at, mode, markdown=markdown),
         validate_only=dry_run, request_id=request_id,
     )  # fmt: skip
     _accepted(mail, as_json=as_json, dry_run=dry_run)
@@ -154,6 +154,7 @@ def cancel(
 
 
 def _content(
+    ctx: typer.Context,
     body: str | None,
     body_file: Path | None,
     html: Path | None,
@@ -174,6 +175,8 @@ def _content(
         raise typer.BadParameter("Give the text as the last argument, with --body-file, or as - to read it from stdin.")
     else:
         text = body or ""
+    if send_at:
+        session(ctx).again = f"--send-at {send_at.astimezone(UTC).isoformat()} "
     return {
         "markdown_body" if markdown else "body": text,
         "html_body": _text(html) if html else "",

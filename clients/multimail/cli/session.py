@@ -23,6 +23,7 @@ class Session:
         named: Which of these came as an option.
         timeout: Seconds for each call.
         json: Whether the command answers in JSON.
+        again: What the command must be told, besides its request id, to be the same when it is repeated.
     """
 
     config: Path
@@ -31,28 +32,38 @@ class Session:
     named: set[str]
     timeout: float
     json: bool = False
+    again: str = ""
     _open: list[multimail.Client] = field(default_factory=list)
 
     def endpoint(self) -> dict[str, Any]:
         """The arguments of a client.
 
-        Options come first, then the profile if one was named, then the environment, then the profile in use.
+        Options come first, then the profile if one was named, then the environment, then the profile in use. What
+        decides about the target decides about the key: that of a profile is for its own service, and goes nowhere else.
         """
         known = profiles.Profiles(self.config)
         profile = known.get(self.profile)
-
-        def chosen(name: str, kept: Any) -> Any:
-            given = self.values[name]
-            order = (kept, given) if self.profile and name not in self.named else (given, kept)
-            return next((each for each in order if each is not None), None)
-
-        kept_key = profile.api_key or profile.api_key_file
-        key = chosen("api_key", kept_key)
+        optional = {name: self.values[name] if name in self.named else None for name in self.values}
+        around = {name: None if name in self.named else value for name, value in self.values.items()}
+        order = (profile.target, around["target"]) if self.profile else (around["target"], profile.target)
+        target = next((each for each in (optional["target"], *order) if each is not None), None)
+        if target and profile.target and target != profile.target:
+            profile = profiles.Profile()
+        leads = self.profile or (profile.target and not optional["target"] and not around["target"])
+        key = optional["api_key"]
+        if key is None and (profile.api_key or profile.api_key_file) and (leads or not around["api_key"]):
+            key = known.key_of(profile)
+        key = key or around["api_key"]
+        if not key:
+            raise multimail.UnauthenticatedError(
+                f"No API key for {target}." if target else "No API key.", reason="KEY_MISSING"
+            )
+        ca = known.beside(profile.tls_ca) if profile.tls_ca else None
         return {
-            "api_key": known.key_of(profile) if kept_key and key == kept_key else key,
-            "target": chosen("target", profile.target),
-            "tls": chosen("tls", profile.tls),
-            "ca": chosen("ca", known.beside(profile.tls_ca) if profile.tls_ca else None),
+            "api_key": key,
+            "target": target,
+            "tls": optional["tls"] if optional["tls"] is not None else profile.tls,
+            "ca": optional["ca"] or ca or around["ca"],
             "timeout": self.timeout,
         }
 

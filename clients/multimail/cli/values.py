@@ -42,6 +42,15 @@ def moment(text: str) -> datetime:
         raise typer.BadParameter(f"{text!r} is no time; write 2026-03-20T09:00, with Z for UTC, or +2h.") from None
 
 
+def past(text: str) -> datetime:
+    """A time that was, as files and filters have it: `2026-03-20`, `2026-03-20T09:00+01:00`; UTC without a zone."""
+    try:
+        found = datetime.fromisoformat(text.strip())
+    except (ValueError, AttributeError):
+        raise typer.BadParameter(f"{str(text)[:40]!r} is no time; write 2026-03-20 or 2026-03-20T09:00Z.") from None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
 def json_or_text(text: str) -> Any:
     """JSON where it is JSON, else the text itself; NaN and its like are texts."""
     try:

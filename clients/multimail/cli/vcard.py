@@ -49,12 +49,16 @@ class Property:
 
 def cards(lines: Iterable[str]) -> Iterator[Card]:
     """The cards of a file; what stands between them is passed over."""
-    card, depth = None, 0
+    card, depth, before = None, 0, ""
     for number, line in enumerate(lines, 1):
         bare = line.strip().upper()
         if bare == "BEGIN:VCARD":
+            if card is not None and not before.startswith("AGENT"):  # in 2.1 an agent's card stands inside
+                yield card
+                card, depth = None, 0
             depth += 1
             card = card or Card(number)
+        before = bare
         if card is None:
             continue
         if len(card.lines) < _MAX_LINES:
@@ -184,13 +188,23 @@ def _told(found: dict[str, Any], emails: list[str], several: dict[str, list[str]
         found.pop("name", None)
         if composed and composed not in emails:
             found["name"] = composed
-    if "metadata" in found:  # our own, which holds all the rest
-        return {key: found[key] for key in ("email", "name", "last_contacted", "metadata") if key in found}
+    own = found.pop("metadata", None)
     if emails[1:]:
         found["other_emails"] = emails[1:]
     for key, texts in several.items():
         found[key] = texts if key == "tags" or len(texts) > 1 else texts[0]
-    return found
+    return found if own is None else _edited(found, own)
+
+
+def _edited(found: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    """A card of ours: its metadata, but for the texts that were changed, or came to it, in an address book."""
+    told = {key: found.pop(key) for key in ("email", "name", "last_contacted") if key in found}
+    edits = {
+        key: value
+        for key, value in found.items()
+        if isinstance(before := own.get(key, ""), str) and _parts(_escape(before), "")[0] != value
+    }
+    return told | {"metadata": own | edits}
 
 
 def _preference(email: Property) -> int:
@@ -253,10 +267,15 @@ def card_of(contact: multimail.Contact) -> str:
 
 
 def with_error(card: Card, why: str) -> str:
-    """A card as it stood, with why it was refused."""
-    lines = card.lines if card.lines[-1].strip().upper() != "END:VCARD" else card.lines[:-1]
-    kept = "".join(line + "\r\n" for line in lines if not line.startswith(ERROR))
-    return kept + _folded(f"{ERROR}:{_escape(why)}") + "END:VCARD\r\n"
+    """A card as it stood, with why it was refused; one without an end gets none, and stays refused."""
+    kept: list[str] = []
+    dropped = False
+    for line in card.lines:
+        dropped = line.startswith(ERROR) or (dropped and line[:1] in (" ", "\t"))
+        if not dropped:
+            kept.append(line + "\r\n")
+    end = kept.pop() if kept[-1].strip().upper() == "END:VCARD" else ""
+    return "".join(kept) + _folded(f"{ERROR}:{_escape(why)}") + end
 
 
 def _escape(text: str) -> str:

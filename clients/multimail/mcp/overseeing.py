@@ -35,7 +35,7 @@ class PendingTold(Page):
 
 @tool("Mail that waits for approval", ListPending, PendingTold, scope="oversight")
 async def list_pending(client: AsyncClient, given: ListPending) -> PendingTold:
-    """Lists mail that waits for a person, oldest first, each whole: its text, all who get it, and who they are.
+    """Lists mail that waits for a person, oldest first, each whole: text and HTML, all who get it, and who they are.
 
     Decide with approve_email or reject_email, by the content_sha256 shown here. Where `cut` is true read the rest with
     read_email before you decide.
@@ -49,13 +49,14 @@ async def list_pending(client: AsyncClient, given: ListPending) -> PendingTold:
 
 
 def _held(found: HeldEmail) -> tuple[HeldMail, list[Outside]]:
-    return _shown(found, found.email.body)
+    return _shown(found, shown.text_of(found.email))
 
 
 def _cut(found: HeldEmail, most: int) -> tuple[HeldMail, list[Outside]]:
     """A mail so long that it fills an answer by itself, with the beginning of its text and of its lists."""
     frame, texts = _shown(found, "", cut=True)
-    return _shown(found, beginning(found.email.body, max(most - size([frame, *texts]) - 200, 400)), cut=True)
+    text = shown.text_of(found.email)
+    return _shown(found, beginning(text, max(most - size([frame, *texts]) - 200, 400)), cut=True)
 
 
 def _shown(found: HeldEmail, body: str, *, cut: bool = False) -> tuple[HeldMail, list[Outside]]:

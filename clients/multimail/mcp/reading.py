@@ -96,15 +96,16 @@ async def read_email(client: AsyncClient, given: ReadOne) -> ReadTold:
         {"email_id": "email_01K…"}
     """
     email = await client.get_email(given.email_id)
-    start = _offset(given.cursor, email.content_sha256, len(email.body))
+    text = shown.text_of(email)
+    start = _offset(given.cursor, email.content_sha256, len(text))
     most, parts = 50, room(given.max_tokens)
     frame, texts = shown.read_email(email, "", cut=True, most=most)
     if size([frame, *texts]) > parts // 2:
         most = 3
         frame, texts = shown.read_email(email, "", cut=True, most=most)
-    body = beginning(email.body[start:], max(parts - size([frame, *texts]) - 200, 400))
+    body = beginning(text[start:], max(parts - size([frame, *texts]) - 200, 400))
     end = start + len(body)
-    more = end < len(email.body)
+    more = end < len(text)
     found, texts = shown.read_email(email, body, cut=more, most=most)
     notes = [f"The mail arrived broken: {line('; '.join(email.defects))}."] if email.defects else []
     notes += ["Lists are cut to 3 entries; give more max_tokens for all."] if most == 3 else []

@@ -11,6 +11,7 @@ from pydantic import Field
 from multimail.mcp.told import Outside, Shown, line, outside
 
 FEW = 5
+_HTML = "\n\n[The same mail as HTML, which mail programs show instead of the text above:]\n"
 _ADDRESS = re.compile(r"[^\s<>\"(),;:\[\]\\@]{1,64}@[^\s<>\"(),;:\[\]\\@]{1,255}")
 
 
@@ -119,7 +120,7 @@ class ReadEmail(ShownEmail):
     cc: list[str] = []
     bcc: list[str] = []
     reply_to: list[str] = []
-    body: str = Field("", description="Our own text; that of a mail from outside is in `untrusted`.")
+    body: str = Field("", description="Our own text, while held with its HTML; of a mail from outside in `untrusted`.")
     cut: bool = Field(False, description="The body goes on.")
     content_sha256: str = ""
     oversight_mode: str = ""
@@ -255,6 +256,13 @@ def _foreign(email: Any, most: int) -> list[str]:
     said += [f"Server of {each.address}: {line(each.response)}" for each in email.recipients[:most] if each.response]
     said += [f"Report of {each.address}: {line(each.detail)}" for each in _newest(email, most) if each.detail]
     return said
+
+
+def text_of(email: Any) -> str:
+    """What there is to read of a mail; who decides about it reads its HTML too, for that is what people will see."""
+    if email.state == "held" and email.html_body:
+        return f"{email.body.rstrip()}{_HTML}{email.html_body}"
+    return str(email.body)
 
 
 def _newest(email: Any, most: int) -> list[Any]:
