@@ -59,6 +59,11 @@ class Violation:
     description: str
 
 
+# A refusal is read by people and programs that mend what it names; millions of bad fields would only keep all others
+# waiting, and make an answer many times as long as the request.
+MAX_VIOLATIONS = 50
+
+
 class DomainError(Exception):
     """A refusal a caller can act on.
 
@@ -106,7 +111,7 @@ def invalid_field(field: str, description: str) -> DomainError:
 
 
 class Violations:
-    """Collects what is wrong with a request, so that all of it is said at once.
+    """Collects what is wrong with a request, so that all of it is said at once; of very much, the first 50.
 
     Example:
         problems = Violations()
@@ -118,6 +123,11 @@ class Violations:
     def __init__(self) -> None:
         self.found: list[Violation] = []
 
+    @property
+    def full(self) -> bool:
+        """Whether no more is collected: who walks through something long may stop."""
+        return len(self.found) >= MAX_VIOLATIONS
+
     def collected(self) -> Self:
         """A context that keeps the violations of a refusal raised inside; every other error passes."""
         return self
@@ -128,12 +138,13 @@ class Violations:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
         if not isinstance(error, DomainError) or not error.violations:
             return False
-        self.found.extend(error.violations)
+        self.found.extend(error.violations[: MAX_VIOLATIONS - len(self.found)])
         return True
 
     def add(self, field: str, description: str) -> None:
         """Notes one bad field."""
-        self.found.append(Violation(field, description))
+        if not self.full:
+            self.found.append(Violation(field, description))
 
     def raise_if_any(self, reason: Reason = Reason.INVALID_FIELD) -> None:
         """Raises one refusal naming every bad field, or returns when there is none."""

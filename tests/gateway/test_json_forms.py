@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -12,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.gateway import library
 
-from multimail_server.errors import DomainError
+from multimail_server.errors import MAX_VIOLATIONS, DomainError
+from multimail_server.gateway.failures import refusal
 from multimail_server.gateway.given import json_of, message_of
 from multimail_server.gateway.query import add_path, add_query, parameters_of
 from multimail_server.gateway.shown import json_bytes, shown
@@ -123,6 +126,34 @@ def test_what_is_no_json_is_refused(text: bytes, said: str) -> None:
     with pytest.raises(DomainError, match=said) as error:
         json_of(text)
     assert "MALFORMED_REQUEST" == error.value.reason
+
+
+def test_a_key_that_stands_twice_is_found_in_one_pass() -> None:
+    """An object of many keys, the last of them twice, is refused in about the time in which one without is read."""
+
+    def lasts(last: str) -> float:
+        text = json.dumps(dict.fromkeys(map(str, range(8_000)), 0))[:-1] + f', "{last}": 0}}'
+        took = []
+        for _ in range(3):
+            began = time.perf_counter()
+            with suppress(DomainError):
+                json_of(text)
+            took.append(time.perf_counter() - began)
+        return min(took)
+
+    assert lasts("7999") < 20 * lasts("8000")
+
+
+@pytest.mark.parametrize(
+    "fields", [{"ids": ["x"] * 9_000}, {f"x{n}": 0 for n in range(9_000)}, {"counts": dict.fromkeys("x" * n for n in range(300))},
+               {"author": {f"x{n}": 0 for n in range(30)}, "inner": {"tags": [0] * 30}, "tags": [0] * 30}]
+)  # fmt: skip
+def test_what_is_wrong_all_over_is_said_of_the_first_only(fields: dict[str, Any]) -> None:
+    """However much is wrong, and however long the names are, a refusal names fifty fields, in a few kilobytes."""
+    with pytest.raises(DomainError) as error:
+        message_of(BOOK, fields)
+    assert MAX_VIOLATIONS == len(error.value.violations)
+    assert len(json_bytes(refusal(error.value).body)) < 40_000
 
 
 _JSON = st.recursive(

@@ -61,11 +61,11 @@ def _malformed(why: str) -> NoReturn:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    made = dict(pairs)
-    if len(made) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the key {twice[:64]!r} stands in one object twice")
+    made: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in made:
+            raise ValueError(f"the key {name[:64]!r} stands in one object twice")
+        made[name] = value
     return made
 
 
@@ -85,12 +85,12 @@ def message_of(descriptor: Descriptor, given: Any, path: str = "") -> Message:
     return made
 
 
-def unknown(descriptor: Descriptor, name: str, where: str) -> Violation:
-    """What to say of a field that a message does not have."""
+def unknown(descriptor: Descriptor, name: str, where: str) -> DomainError:
+    """The refusal of a field that a message does not have."""
     names = list(descriptor.fields_by_name)
-    close = difflib.get_close_matches(name, names, 1)
+    close = difflib.get_close_matches(name[:64], names, 1)
     hint = f"did you mean {close[0]}?" if close else "there are " + (", ".join(names) or "none")
-    return Violation(where[:200], f"is no field of {descriptor.name}; {hint}")
+    return invalid_field(where[:200], f"is no field of {descriptor.name}; {hint}")
 
 
 def _below(path: str, name: str) -> str:
@@ -119,10 +119,13 @@ def _of_message(descriptor: Descriptor) -> Read:
         values: dict[str, Any] = {}
         chosen: dict[str, str] = {}
         for name, value in given.items():
+            if problems.full:
+                break
             field = descriptor.fields_by_name.get(name)
             where = _below(path, name)
             if field is None:
-                problems.found.append(unknown(descriptor, name, where))
+                with problems.collected():
+                    raise unknown(descriptor, name, where)
                 continue
             if value is None and not _knows_null(field):
                 continue  # as if it were left out
@@ -159,7 +162,9 @@ def _of_map(key_of: Read, value_of: Read) -> Read:
             raise invalid_field(path, "must be an object")
         problems, made = Violations(), {}
         for key, value in given.items():
-            where = f'{path}["{key}"]'
+            if problems.full:
+                break
+            where = f'{path}["{key[:200]}"]'
             with problems.collected():
                 made[key_of(key, where)] = value_of(value, where)
         problems.raise_if_any()
@@ -174,6 +179,8 @@ def _of_list(one: Read) -> Read:
             raise invalid_field(path, "must be a list")
         problems, made = Violations(), []
         for number, value in enumerate(given):
+            if problems.full:
+                break
             with problems.collected():
                 made.append(one(value, f"{path}[{number}]"))
         problems.raise_if_any()

@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl
 
 from google.protobuf.descriptor import FieldDescriptor
 
-from multimail_server.errors import DomainError, Violations, invalid, invalid_field
+from multimail_server.errors import DomainError, Violations, invalid_field
 from multimail_server.gateway.given import json_of, unknown
 from multimail_server.gateway.shown import WRAPPERS
 
@@ -105,7 +105,7 @@ def _put_unknown(request: dict[str, Any], descriptor: Descriptor, path: str, tex
     """A parameter that is no field: a condition, where conditions are taken and it does not look like a slip."""
     conditions = descriptor.fields_by_name.get(_CONDITIONS)
     if conditions is None or difflib.get_close_matches(path, list(descriptor.fields_by_name), 1, 0.8):
-        raise invalid([unknown(descriptor, path, path)])
+        raise unknown(descriptor, path, path)
     _put_once(_object_at(request, _CONDITIONS, path), path, _json_or_text(text), path)
 
 

@@ -71,6 +71,8 @@ class Transcoder:
         binding = found.target
         call: dict[str, Any] = {"metadata": _metadata(request), "timeout": _timeout(request)}
         stub = self._stubs[binding.grpc_path]
+        if body.told_bytes(request):  # nothing of a stranger's is read
+            await self._check(binding.grpc_path, call["metadata"])
         if binding.rpc.client_streaming:
             _require(request, _LINES, "one JSON object per line, content-type: application/x-ndjson")
             first = self._request(found, request, {})
@@ -118,8 +120,6 @@ class Transcoder:
     async def _message(self, found: Found[Binding], request: Request) -> Message:
         """The request as the message it stands for."""
         binding = found.target
-        if body.told_bytes(request) > _SMALL_BYTES:
-            await self._check(binding.grpc_path, _metadata(request))
         raw = await body.whole(request)
         if not binding.body:
             if raw.strip():
