@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from itertools import takewhile
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from typing import Self
+
+T = TypeVar("T")
 
 
 class Reason(StrEnum):
@@ -123,10 +126,9 @@ class Violations:
     def __init__(self) -> None:
         self.found: list[Violation] = []
 
-    @property
-    def full(self) -> bool:
-        """Whether no more is collected: who walks through something long may stop."""
-        return len(self.found) >= MAX_VIOLATIONS
+    def until_full(self, each: Iterable[T]) -> Iterator[T]:
+        """These things, as long as what is wrong with them would be collected."""
+        return takewhile(lambda _: len(self.found) < MAX_VIOLATIONS, each)
 
     def collected(self) -> Self:
         """A context that keeps the violations of a refusal raised inside; every other error passes."""
@@ -143,7 +145,7 @@ class Violations:
 
     def add(self, field: str, description: str) -> None:
         """Notes one bad field."""
-        if not self.full:
+        if len(self.found) < MAX_VIOLATIONS:
             self.found.append(Violation(field, description))
 
     def raise_if_any(self, reason: Reason = Reason.INVALID_FIELD) -> None:

@@ -145,8 +145,10 @@ def test_a_key_that_stands_twice_is_found_in_one_pass() -> None:
 
 
 @pytest.mark.parametrize(
-    "fields", [{"ids": ["x"] * 9_000}, {f"x{n}": 0 for n in range(9_000)}, {"counts": dict.fromkeys("x" * n for n in range(300))},
-               {"author": {f"x{n}": 0 for n in range(30)}, "inner": {"tags": [0] * 30}, "tags": [0] * 30}]
+    "fields",
+    [{"ids": ["x"] * 9_000}, {f"x{n}": 0 for n in range(9_000)},
+     {"counts": dict.fromkeys("x" * n for n in range(300))},
+     {"author": {f"x{n}": 0 for n in range(30)}, "inner": {"tags": [0] * 30}, "tags": [0] * 30}]
 )  # fmt: skip
 def test_what_is_wrong_all_over_is_said_of_the_first_only(fields: dict[str, Any]) -> None:
     """However much is wrong, and however long the names are, a refusal names fifty fields, in a few kilobytes."""

@@ -118,22 +118,17 @@ def _of_message(descriptor: Descriptor) -> Read:
         problems = Violations()
         values: dict[str, Any] = {}
         chosen: dict[str, str] = {}
-        for name, value in given.items():
-            if problems.full:
-                break
-            field = descriptor.fields_by_name.get(name)
-            where = _below(path, name)
-            if field is None:
-                with problems.collected():
-                    raise unknown(descriptor, name, where)
-                continue
-            if value is None and not _knows_null(field):
-                continue  # as if it were left out
-            oneof = field.containing_oneof
-            if oneof is not None and (other := chosen.setdefault(oneof.name, name)) != name:
-                problems.add(where, f"cannot stand beside {other}: give only one of them")
-                continue
+        for name, value in problems.until_full(given.items()):
             with problems.collected():
+                where = _below(path, name)
+                field = descriptor.fields_by_name.get(name)
+                if field is None:
+                    raise unknown(descriptor, name, where)
+                if value is None and not _knows_null(field):
+                    continue  # as if it were left out
+                oneof = field.containing_oneof
+                if oneof is not None and (other := chosen.setdefault(oneof.name, name)) != name:
+                    raise invalid_field(where, f"cannot stand beside {other}: give only one of them")
                 if name not in readers:
                     readers[name] = _of_field(field)
                 values[name] = readers[name](value, where)
@@ -161,9 +156,7 @@ def _of_map(key_of: Read, value_of: Read) -> Read:
         if not isinstance(given, dict):
             raise invalid_field(path, "must be an object")
         problems, made = Violations(), {}
-        for key, value in given.items():
-            if problems.full:
-                break
+        for key, value in problems.until_full(given.items()):
             where = f'{path}["{key[:200]}"]'
             with problems.collected():
                 made[key_of(key, where)] = value_of(value, where)
@@ -178,9 +171,7 @@ def _of_list(one: Read) -> Read:
         if not isinstance(given, list):
             raise invalid_field(path, "must be a list")
         problems, made = Violations(), []
-        for number, value in enumerate(given):
-            if problems.full:
-                break
+        for number, value in problems.until_full(enumerate(given)):
             with problems.collected():
                 made.append(one(value, f"{path}[{number}]"))
         problems.raise_if_any()
