@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 import httpx2
 import pytest
 from tests.conftest import Account, settings_for
-from tests.gateway.web import lines, web
+from tests.gateway.web import lines, reason_of, web
 from tests.rpc.relays import certificate, serving
 
 from multimail_server.app import Service
-from multimail_server.gateway import body, door
+from multimail_server.gateway import body, door, large
 from multimail_server.gateway.gateway import private_target
 
 if TYPE_CHECKING:
@@ -95,6 +95,64 @@ async def test_a_head_that_does_not_come_is_not_waited_for(account: Account, mon
     said = await answer_to(account, whole, whole, b"GET /heal", pause_s=0.6)
     assert 2 == said.count(b"200 OK")
     assert time.monotonic() - began > 1.2
+
+
+async def test_an_answer_that_is_not_taken_is_not_kept(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who asks again and again without reading is cut, though he needs no key; who reads slowly gets everything."""
+    monkeypatch.setattr(door, "_TAKES_WITHIN_S", 0.3)
+    loop = asyncio.get_running_loop()
+    async with web(account) as client:
+        size = len((await client.get("/docs")).content)
+    taken: list[int] = []
+    for pause_s, first_s in ((0.0, 1.0), (0.1, 0.0)):
+        with socket.socket() as raw:
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            raw.connect(("127.0.0.1", account.running.http_port))
+            raw.setblocking(False)
+            await loop.sock_sendall(raw, b"GET /docs HTTP/1.1\r\nhost: x\r\n\r\n" * 20)
+            await asyncio.sleep(first_s)
+            count = 0
+            with suppress(ConnectionResetError):
+                while count < 20 * size and (data := await asyncio.wait_for(loop.sock_recv(raw, 1 << 20), 10)):
+                    count += len(data)
+                    await asyncio.sleep(pause_s if count % (1 << 20) < len(data) else 0)
+            taken.append(count)
+    cut, slow = taken
+    assert cut < 20 * size <= slow
+
+
+async def test_a_peer_that_vanished_is_noticed(account: Account) -> None:
+    """The system asks whether a silent peer is still there, so that a stream that says nothing ends without it."""
+    async with web(account) as client:
+        await client.get("/healthz")
+        (connection, *_) = account.running.door.connections
+        accepted = connection.transport.get_extra_info("socket")
+        assert 1 == accepted.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        assert 60 == accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE)
+
+
+async def test_few_large_bodies_are_held_at_once(
+    engine_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While there is no place for another large body it is refused, of REST and of tools; small ones go on."""
+    monkeypatch.setattr(large, "_HELD_AT_ONCE", 1)
+    monkeypatch.setattr(large, "_WAITS_S", 0.1)
+    much = {"contacts": [{"email": "a@x.test", "metadata": {"x": "y" * 60_000}}] * 3}
+    async with serving(engine_uri, tmp_path, "large") as account, web(account) as client:
+        reader, writer = await asyncio.open_connection("127.0.0.1", account.running.http_port)
+        key = client.headers["authorization"]
+        writer.write(f"{HEAD}authorization: {key}\r\ncontent-length: 200000\r\n\r\n".encode())
+        deadline = time.monotonic() + 10
+        while 429 != (refused := await client.post("/v1/contacts:batchUpsert", json=much)).status_code:
+            assert time.monotonic() < deadline
+        assert ("TOO_BUSY", "1") == (reason_of(refused), refused.headers["retry-after"])
+        assert 429 == (await client.post("/mcp", json=much)).status_code
+        assert 200 == (await client.post("/v1/contacts:upsert", json={"email": "b@x.test"})).status_code
+        writer.close()
+        while 429 == (taken := await client.post("/v1/contacts:batchUpsert", json=much)).status_code:
+            assert time.monotonic() < deadline
+        assert 200 == taken.status_code
+        del reader
 
 
 @pytest.mark.parametrize(

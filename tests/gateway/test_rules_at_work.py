@@ -14,6 +14,7 @@ from tests.gateway.web import LINES, fields_of, lines, reason_of
 from multimail_server.gateway.door import Door
 from multimail_server.gateway.edge import Edge
 from multimail_server.gateway.gateway import private_target
+from multimail_server.gateway.large import Large
 from multimail_server.gateway.parts import Part, app_of
 from multimail_server.gateway.transcoder import Transcoder
 from multimail_server.settings import Settings
@@ -82,7 +83,7 @@ async def client() -> AsyncIterator[httpx2.AsyncClient]:
         server.add_insecure_port(target)
         await server.start()
         async with grpc.aio.insecure_channel(target) as channel:
-            app = app_of([Part([Mount("", Transcoder(channel, [library.SERVICE], anybody))])])
+            app = app_of([Part([Mount("", Transcoder(channel, [library.SERVICE], anybody, Large()))])])
             await door.open(Edge(app, lambda prefix: f"{prefix}_1", lambda: door.leaving))
             try:
                 async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{door.port}") as made:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from typing import TYPE_CHECKING, Any
 
 import h11
@@ -15,8 +16,6 @@ from multimail_server.gateway.shown import json_bytes
 from multimail_server.ports import bound
 
 if TYPE_CHECKING:
-    import socket
-
     from starlette.types import ASGIApp
 
     from multimail_server.settings import Settings
@@ -28,16 +27,22 @@ _KEEP_ALIVE_S = 75
 _FINISHES_WITHIN_S = 1  # the calls themselves have had their time before
 # Whoever begins a request has so long for its head.
 _HEAD_WITHIN_S = 15.0
+# Whoever is answered takes so much in so long, or has gone.
+_TAKES_BYTES, _TAKES_WITHIN_S = 64 << 10, 60.0
+# A peer that went without a word is noticed though it is told nothing: after silence, asked every so often, so often.
+_SILENT_S, _ASKED_EVERY_S, _ASKED_TIMES = 60, 20, 2
 
 
 class _Connection(H11Protocol):
-    """A connection; who leaves it open without asking anything is cut."""
+    """A connection; who leaves it open without asking anything, or without taking the answer, is cut."""
 
     _too_late: asyncio.TimerHandle | None = None
+    _untaken: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begins."""
         super().connection_made(transport)
+        transport.set_write_buffer_limits(1)  # paused means: not all was taken
         self._too_late = self.loop.call_later(_HEAD_WITHIN_S, transport.close)
 
     def data_received(self, data: bytes) -> None:
@@ -52,6 +57,7 @@ class _Connection(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Ends."""
         self._in_time()
+        self._taken()
         super().connection_lost(exc)
 
     def send_400_response(self, msg: str) -> None:
@@ -66,6 +72,31 @@ class _Connection(H11Protocol):
             ]
             self.transport.write(b"".join(self.conn.send(each) or b"" for each in events))
         self.transport.close()
+
+    def pause_writing(self) -> None:
+        """Waits for the other side to take what is written; also when the connection is to end behind it."""
+        super().pause_writing()
+        self._await_taking()
+
+    def resume_writing(self) -> None:
+        """Goes on: all was taken."""
+        self._taken()
+        super().resume_writing()
+
+    def _await_taking(self) -> None:
+        left = self.transport.get_write_buffer_size()
+        self._untaken = self.loop.call_later(_TAKES_WITHIN_S, self._cut_unless_taken, left)
+
+    def _cut_unless_taken(self, before: int) -> None:
+        if before - self.transport.get_write_buffer_size() < _TAKES_BYTES:
+            self.transport.abort()  # to close it would wait for ever
+        else:
+            self._await_taking()
+
+    def _taken(self) -> None:
+        if self._untaken is not None:
+            self._untaken.cancel()
+            self._untaken = None
 
     def _in_time(self) -> None:
         if self._too_late is not None:
@@ -92,6 +123,11 @@ class Door:
         self.port = 0
         self.leaving = False
 
+    @property
+    def connections(self) -> set[Any]:
+        """The connections there are."""
+        return self._server.server_state.connections if self._server else set()
+
     def reserve(self) -> None:
         """Takes the port, or ends with a message that says who may have it; nobody is answered yet."""
         host, port = self._settings.http_host, self._settings.http_port
@@ -103,6 +139,7 @@ class Door:
                 "runs. Stop it first, or choose another port with MULTIMAIL_HTTP_PORT."
             ) from None
         self.port = self._socket.getsockname()[1]
+        _notice_silence(self._socket)
 
     async def open(self, app: ASGIApp) -> None:
         """Answers requests from now on; the port must be reserved."""
@@ -147,3 +184,12 @@ class Door:
             await self._server.shutdown()
         if self._socket is not None:
             self._socket.close()
+
+
+def _notice_silence(listening: socket.socket) -> None:
+    """Has connections that are accepted there, for they are set as it is, end when the other side went silently."""
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    options = {"TCP_KEEPIDLE": _SILENT_S, "TCP_KEEPINTVL": _ASKED_EVERY_S, "TCP_KEEPCNT": _ASKED_TIMES}
+    for name, value in options.items():
+        if hasattr(socket, name):  # not all systems can be told
+            listening.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)

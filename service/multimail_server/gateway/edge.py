@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("multimail.http")
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
-# Whoever does not take a piece of the answer for so long has gone.
-_TAKES_WITHIN_S = 60.0
 # What pages in browsers may send and see.
 _GIVEN = ("authorization", "content-type", "idempotency-key", "last-event-id", "x-request-id", "x-request-timeout")
 _TOLD = ("retry-after", "x-request-id")
@@ -139,11 +137,7 @@ class _Exchange:
         if message["type"] == "http.response.start":
             self.started = True
             self._complete(MutableHeaders(raw=message["headers"]), message["status"])
-        try:
-            async with asyncio.timeout(_TAKES_WITHIN_S):
-                await self._send(message)
-        except TimeoutError:
-            raise GoneError from None
+        await self._send(message)
 
     def _complete(self, headers: MutableHeaders, status: int) -> None:
         headers["x-request-id"] = self._id

@@ -11,6 +11,7 @@ from starlette.routing import Mount, Route, Router
 
 from multimail.v1 import contact_service_pb2, mail_service_pb2
 from multimail_server.gateway import health, unsubscribing
+from multimail_server.gateway.large import Bounded, Large
 from multimail_server.gateway.openapi import serve
 from multimail_server.gateway.transcoder import Transcoder
 
@@ -56,23 +57,24 @@ def parts_of(settings: Settings, target: str, channel: grpc.aio.Channel, check: 
         check: Refuses a caller before much is read; see Transcoder.
         links: What links for unsubscribing lead to.
     """
+    large = Large()
     return [
         Part(health.routes(channel)),
         Part(serve.routes(SERVICES)),
-        *_tools(settings, target),
+        *_tools(settings, target, large),
         Part(unsubscribing.routes(links)),
-        Part([Mount("", Transcoder(channel, SERVICES, check))]),
+        Part([Mount("", Transcoder(channel, SERVICES, check, large))]),
     ]
 
 
-def _tools(settings: Settings, target: str) -> list[Part]:
+def _tools(settings: Settings, target: str, large: Large) -> list[Part]:
     """The door for models, where what it needs is installed: the extra mcp."""
     if find_spec("mcp") is None:
         return []
     from multimail.mcp.http import App  # noqa: PLC0415  there only with the extra
 
     app = App(target, allowed_hosts=settings.allowed_hosts, allowed_origins=settings.allowed_origins, tls=False)
-    return [Part([Route("/mcp", app)], [app.running()])]
+    return [Part([Route("/mcp", Bounded(app, large))], [app.running()])]
 
 
 def app_of(parts: Sequence[Part]) -> ASGIApp:
