@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import socket
 import ssl
 import tempfile
@@ -286,23 +287,57 @@ async def test_a_taken_port_ends_the_start(engine_uri: str, tmp_path: Path) -> N
 
 
 def test_the_private_socket(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only its user can enter its folder, which goes with the service; what a killed one left goes with the next."""
+    """Only its user can enter its folder, which goes with the service; what a killed one left goes a minute later."""
     with tempfile.TemporaryDirectory(dir="/tmp") as short:
         monkeypatch.setattr(tempfile, "tempdir", short)
-        dead, living = Path(short, "multimail-grpc-dead"), Path(short, "multimail-grpc-living")
-        for folder in (dead, living):
+        dead, begun, living = (Path(short, f"multimail-grpc-{name}") for name in ("dead", "begun", "living"))
+        for folder in (dead, begun, living):
             folder.mkdir()
-        with socket.socket(socket.AF_UNIX) as killed:
-            killed.bind(str(dead / "grpc"))
+        for folder in (dead, begun):
+            with socket.socket(socket.AF_UNIX) as silent:
+                silent.bind(str(folder / "grpc"))
+        os.utime(dead / "grpc", (time.time() - 100,) * 2)
         with socket.socket(socket.AF_UNIX) as other, private_target() as target:
             folder = Path(target.removeprefix("unix:")).parent
             assert (0o700, Path(short)) == (folder.stat().st_mode & 0o777, folder.parent)
             assert not dead.exists()
             other.bind(str(living / "grpc"))
             other.listen()
+            os.utime(living / "grpc", (time.time() - 100,) * 2)
             with private_target():
-                assert {living, folder} < set(Path(short).iterdir())
-        assert [living] == list(Path(short).iterdir())
+                assert {living, begun, folder} < set(Path(short).iterdir())
+        assert {living, begun} == set(Path(short).iterdir())
+
+
+async def test_no_more_connections_than_the_bound(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Past the bound a request is refused as busy, in the one form of all errors, until somebody leaves."""
+    async with web(account) as client:
+        await client.get("/healthz")
+        monkeypatch.setattr(account.running.door, "most", len(account.running.door.connections))
+        async with web(account) as other:
+            refused = await other.get("/healthz")
+            assert (429, "TOO_BUSY", "1") == (refused.status_code, reason_of(refused), refused.headers["retry-after"])
+            assert "x-request-id" in refused.headers
+        deadline = time.monotonic() + 10
+        while 429 == (answered := await client.get("/healthz")).status_code:
+            assert time.monotonic() < deadline
+        assert 200 == answered.status_code
+
+
+async def test_a_request_that_the_stop_cuts_is_told(engine_uri: str, tmp_path: Path) -> None:
+    """Who still sends his body when the service is through with stopping hears that the outcome is unknown."""
+    async with Service(settings_for(engine_uri, tmp_path, database="cutting")) as running:
+        key, _ = await running.keys.create("a", "t", ("read", "write"))
+        reader, writer = await asyncio.open_connection("127.0.0.1", running.http_port)
+        writer.write(
+            f"{HEAD}authorization: Bearer {key}\r\ncontent-length: 100\r\nexpect: 100-continue\r\n\r\n".encode()
+        )
+        await asyncio.wait_for(reader.readuntil(b"100 Continue\r\n\r\n"), 10)
+    said = await asyncio.wait_for(reader.read(), 10)
+    writer.close()
+    assert said.startswith(b"HTTP/1.1 503 ")
+    assert b"OUTCOME_UNKNOWN" in said
+    assert b"Idempotency-Key" in said
 
 
 async def test_a_stop_lets_requests_end(engine_uri: str, tmp_path: Path) -> None:

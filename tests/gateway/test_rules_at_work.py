@@ -84,7 +84,7 @@ async def client() -> AsyncIterator[httpx2.AsyncClient]:
         await server.start()
         async with grpc.aio.insecure_channel(target) as channel:
             app = app_of([Part([Mount("", Transcoder(channel, [library.SERVICE], anybody, Large()))])])
-            await door.open(Edge(app, lambda prefix: f"{prefix}_1", lambda: door.leaving))
+            await door.open(Edge(app, lambda prefix: f"{prefix}_1", door))
             try:
                 async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{door.port}") as made:
                     yield made

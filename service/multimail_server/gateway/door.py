@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import socket
 from typing import TYPE_CHECKING, Any
 
@@ -113,6 +114,7 @@ class Door:
     Attributes:
         port: The port, once it is reserved.
         leaving: Whether it accepts no more.
+        most: How many connections there may be; requests on more of them are refused.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -122,6 +124,18 @@ class Door:
         self._ticking: asyncio.Task[None] | None = None
         self.port = 0
         self.leaving = False
+        files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]  # the engine's and the mails' connections are some, too
+        self.most = _MAX_CONNECTIONS if files < 0 else min(_MAX_CONNECTIONS, files // 2)
+
+    @property
+    def crowded(self) -> bool:
+        """Whether there are more connections than there may be."""
+        return len(self.connections) > self.most
+
+    def let_in(self) -> None:
+        """Refuses a request when there are too many connections."""
+        if self.crowded:
+            raise DomainError(Reason.TOO_BUSY, "Too many connections are open; come back in a second.", retry_after_s=1)
 
     @property
     def connections(self) -> set[Any]:
@@ -155,7 +169,6 @@ class Door:
             access_log=False,  # each call has its line already, without addresses
             proxy_headers=False,
             server_header=False,
-            limit_concurrency=_MAX_CONNECTIONS,
             timeout_keep_alive=_KEEP_ALIVE_S,
             timeout_graceful_shutdown=_FINISHES_WITHIN_S,
             h11_max_incomplete_event_size=_MAX_HEAD_BYTES,

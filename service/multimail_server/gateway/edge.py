@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+    from multimail_server.gateway.door import Door
     from multimail_server.gateway.failures import Failure
 
 log = logging.getLogger("multimail.http")
@@ -69,13 +70,13 @@ class Edge:
     Args:
         app: The application.
         new_id: Makes an id with the given prefix.
-        is_leaving: Whether connections are to end with their next answer.
+        door: Where requests come from: it may be leaving, or be crowded.
     """
 
-    def __init__(self, app: ASGIApp, new_id: Callable[[str], str], is_leaving: Callable[[], bool]) -> None:
+    def __init__(self, app: ASGIApp, new_id: Callable[[str], str], door: Door) -> None:
         self._app = app
         self._new_id = new_id
-        self._is_leaving = is_leaving
+        self._door = door
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request."""
@@ -86,8 +87,9 @@ class Edge:
         request_id = given if _REQUEST_ID.fullmatch(given) else self._new_id("req")
         scope.setdefault("state", {})["request_id"] = request_id
         scope["app"] = self  # so that routes raise what they refuse
-        exchange = _Exchange(scope, receive, send, self._is_leaving)
+        exchange = _Exchange(scope, receive, send, ends=lambda: self._door.leaving or self._door.crowded)
         try:
+            self._door.let_in()
             await self._app(scope, exchange.receive, exchange.send)
         except GoneError:
             return
@@ -118,11 +120,11 @@ class _Exchange:
         started: Whether the answer has begun.
     """
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send, is_leaving: Callable[[], bool]) -> None:
+    def __init__(self, scope: Scope, receive: Receive, send: Send, *, ends: Callable[[], bool]) -> None:
         self._id = request_id_of(scope)
         self._receive = receive
         self._send = send
-        self._is_leaving = is_leaving
+        self._ends = ends
         self._unread = _has_body(scope)
         self.started = False
 
@@ -143,7 +145,7 @@ class _Exchange:
         headers["x-request-id"] = self._id
         for name, value in _HEADERS.items():
             headers.setdefault(name, value)
-        if self._is_leaving() or (self._unread and status >= HTTPStatus.BAD_REQUEST):
+        if self._ends() or (self._unread and status >= HTTPStatus.BAD_REQUEST):
             headers["connection"] = "close"
 
 

@@ -7,6 +7,7 @@ import binascii
 import difflib
 import json
 import re
+from decimal import Decimal
 from functools import cache
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -38,6 +39,7 @@ _INTEGERS = {
 }
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 _SPAN = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)([smhd])")
+_LONGEST_S = 315_576_000_000  # 10,000 years, which is protobuf's own bound
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -283,11 +285,9 @@ def _duration(given: Any, path: str) -> Any:
     made = Duration()
     found = _SPAN.fullmatch(given) if isinstance(given, str) else None
     if found is not None:
-        try:
-            made.FromNanoseconds(round(float(found[1]) * _SECONDS[found[2]] * 1_000_000_000))
-        except (ValueError, OverflowError):
-            pass
-        else:
+        seconds = Decimal(found[1]) * _SECONDS[found[2]]
+        if seconds <= _LONGEST_S:
+            made.FromNanoseconds(int(seconds * 1_000_000_000))
             return made
     raise invalid_field(path, 'must be a span of time such as "90s", "15m", "36h" or "7d"')
 

@@ -200,5 +200,8 @@ def _add_key(given: dict[str, Any], binding: Binding, key: str) -> None:
     if len(key) > 1 and key[0] == key[-1] == '"':  # as its draft would have it
         key = key[1:-1]
     name = next((each for each in _REPEATABLE if each in binding.rpc.input_type.fields_by_name), "")
-    if key and name and given.setdefault(name, key) != key:
+    if not key or not name:
+        return
+    given[name] = given.get(name) or key
+    if given[name] != key:
         raise invalid_field(name, "is not what the header Idempotency-Key says; give one of them")
