@@ -348,6 +348,7 @@ async def test_a_stop_lets_requests_end(engine_uri: str, tmp_path: Path) -> None
     base, headers = f"http://127.0.0.1:{running.http_port}", {"authorization": f"Bearer {key}"}
     async with httpx2.AsyncClient(base_url=base, headers=headers, timeout=20) as client:
         rows = [{"email": f"p{number}@x.test"} for number in range(100)]
+        await client.get("/contacts")  # the key is known from now on
         async with client.stream("GET", "/v1/notifications:watch") as watching:
             writing = asyncio.create_task(client.post("/v1/contacts:batchUpsert", json={"contacts": rows}))
             await asyncio.sleep(0.05)

@@ -7,14 +7,14 @@ import logging
 import re
 from http import HTTPStatus
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 import grpc
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware.cors import CORSMiddleware
 
-from multimail_server.errors import DomainError, Reason
 from multimail_server.gateway.body import GoneError
-from multimail_server.gateway.failures import failure_of, fault
+from multimail_server.gateway.failures import CUT, failure_of, fault
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -26,17 +26,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("multimail.http")
 
+_ABSOLUTE = re.compile(rb"https?://[^/]*", re.IGNORECASE)
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 # What pages in browsers may send and see.
 _GIVEN = ("authorization", "content-type", "idempotency-key", "last-event-id", "x-request-id", "x-request-timeout")
 _TOLD = ("retry-after", "x-request-id")
 _MCP = ("mcp-session-id", "mcp-protocol-version")
-_CUT = DomainError(
-    Reason.OUTCOME_UNKNOWN,
-    "The service stopped while it worked on this, which may or may not have happened; repeat it with the same "
-    "Idempotency-Key.",
-    retry_after_s=1,
-)
 _HEADERS = {
     "cache-control": "no-store",
     "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
@@ -87,6 +82,9 @@ class Edge:
         request_id = given if _REQUEST_ID.fullmatch(given) else self._new_id("req")
         scope.setdefault("state", {})["request_id"] = request_id
         scope["app"] = self  # so that routes raise what they refuse
+        if absolute := _ABSOLUTE.match(scope["raw_path"]):  # RFC 9112, 3.2.2
+            scope["raw_path"] = scope["raw_path"][absolute.end() :] or b"/"
+            scope["path"] = unquote(scope["raw_path"].decode("ascii"))
         exchange = _Exchange(scope, receive, send, ends=lambda: self._door.leaving or self._door.crowded)
         try:
             self._door.let_in()
@@ -103,7 +101,7 @@ class Edge:
 def _failure(error: BaseException, request_id: str) -> Failure:
     """How an error is answered; noted in the log, unless it was a call's, which has a line of its own."""
     if isinstance(error, asyncio.CancelledError):  # by the stop of the service, which can wait no longer
-        error = _CUT
+        error = CUT
     failure = failure_of(error)
     if failure is None:
         log.error("a request failed: request_id=%s", request_id, exc_info=error)

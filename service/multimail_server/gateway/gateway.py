@@ -14,7 +14,7 @@ import grpc
 
 from multimail_server.gateway.door import Door
 from multimail_server.gateway.edge import Edge, with_cors
-from multimail_server.gateway.parts import app_of, parts_of
+from multimail_server.gateway.parts import app_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -89,7 +89,7 @@ class Gateway:
     async def open(self) -> None:
         """Answers requests from now on; the port must be reserved, and gRPC be served."""
         self._channel = grpc.aio.insecure_channel(self._target, options=_CHANNEL_OPTIONS)
-        app: ASGIApp = app_of(parts_of(self._settings, self._target, self._channel, self._check, self._links))
+        app: ASGIApp = app_for(self._settings, self._target, self._channel, self._check, self._links)
         app = Edge(app, self._new_id, self.door)
         await self.door.open(with_cors(app, self._settings.allowed_origins))
 

@@ -68,12 +68,12 @@ def add_query(
         request: The request as plain data.
         descriptor: What message it is.
         parameters: Names, dotted where fields have fields, and values.
-        taken: Fields that stand elsewhere, in the path or the body.
+        taken: Paths of fields that stand elsewhere, in the path or the body; their siblings may stand in the query.
     """
     problems = Violations()
     for path, text in parameters:
         with problems.collected():
-            if path.partition(".")[0] in taken:
+            if any(path == each or path.startswith(each + ".") for each in taken):
                 raise invalid_field(path[:200], "stands in the path or the body, not in the query")
             _put(request, descriptor, path, text)
     problems.raise_if_any()

@@ -79,7 +79,8 @@ def resume(message: Any, request: Request) -> None:
     if not last.isdecimal() or int(last) >= 2**63:
         raise invalid_field("Last-Event-ID", "must be the id of an event of this stream")
     message.after_seq = int(last)
-    message.only_new = False
+    if "only_new" in message.DESCRIPTOR.fields_by_name:
+        message.ClearField("only_new")
 
 
 async def follow(request: Request, call: Any, binding: Binding, send: Send) -> None:

@@ -146,8 +146,8 @@ class Transcoder:
         parameters = parameters_of(request.scope["query_string"])
         if binding.body == ALL and parameters:
             raise invalid_field(parameters[0][0][:200], "stands in the query; this call takes its fields in the body")
-        taken = {each.partition(".")[0] for each in found.values} | {binding.body}
-        add_query(given, descriptor, parameters, frozenset(taken))
+        taken = frozenset({*found.values, binding.body} - {""})
+        add_query(given, descriptor, parameters, taken)
         _add_key(given, binding, request.headers.get("idempotency-key", ""))
         return given
 
