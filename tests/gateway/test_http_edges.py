@@ -15,13 +15,17 @@ from typing import TYPE_CHECKING, Any
 
 import httpx2
 import pytest
+from starlette.responses import Response
 from tests.conftest import Account, settings_for
 from tests.gateway.web import lines, reason_of, web
 from tests.rpc.relays import certificate, serving
 
 from multimail_server.app import Service
 from multimail_server.gateway import body, door, large
+from multimail_server.gateway.door import Door
 from multimail_server.gateway.gateway import private_target
+from multimail_server.gateway.parts import app_of
+from multimail_server.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -284,6 +288,22 @@ async def test_a_taken_port_ends_the_start(engine_uri: str, tmp_path: Path) -> N
         made = made.model_copy(update={"http_port": taken.getsockname()[1]})
         with pytest.raises(SystemExit, match="MULTIMAIL_HTTP_PORT"):
             await Service(made).__aenter__()
+
+
+async def test_of_two_that_hold_a_port_one_listens() -> None:
+    """Two that reserve a port at once learn so when both open it: the later ends with the same sentence."""
+    first = Door(Settings(http_port=0))
+    first.reserve()
+    second = Door(Settings(http_port=first.port))
+    second.reserve()
+    app = app_of([], Response("x"))
+    await first.open(app)
+    try:
+        with pytest.raises(SystemExit, match="MULTIMAIL_HTTP_PORT"):
+            await second.open(app)
+    finally:
+        second.release()
+        await first.close()
 
 
 def test_the_private_socket(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Listens for HTTP on this process's own event loop: opens, lets a worker leave without cutting anybody, closes."""
+"""Listens for HTTP on this process's own event loop: opens, lets a worker leave cutting hardly anybody, closes."""
 
 from __future__ import annotations
 
@@ -148,12 +148,21 @@ class Door:
         try:
             self._socket = bound(host, port, shared=self._settings.workers > 1)
         except OSError as error:
-            raise SystemExit(
-                f"multimail-server: the port {host}:{port} cannot be had ({error.strerror}), perhaps another service "
-                "runs. Stop it first, or choose another port with MULTIMAIL_HTTP_PORT."
-            ) from None
+            raise self._taken(error) from None
         self.port = self._socket.getsockname()[1]
         _notice_silence(self._socket)
+
+    def release(self) -> None:
+        """Gives the port back."""
+        if self._socket is not None:
+            self._socket.close()
+
+    def _taken(self, error: OSError) -> SystemExit:
+        return SystemExit(
+            f"multimail-server: the port {self._settings.http_host}:{self._settings.http_port} cannot be had "
+            f"({error.strerror}), perhaps another service runs. Stop it first, or choose another port with "
+            "MULTIMAIL_HTTP_PORT."
+        )
 
     async def open(self, app: ASGIApp) -> None:
         """Answers requests from now on; the port must be reserved."""
@@ -179,7 +188,12 @@ class Door:
         # Its `serve` would take the signals over; these are its parts without that.
         server = uvicorn.Server(config)
         server.lifespan = config.lifespan_class(config)
-        await server.startup(sockets=[self._socket])
+        try:
+            await server.startup(sockets=[self._socket])
+        except OSError as error:  # of two that held the port at once, the other listens
+            raise self._taken(error) from None
+        except SystemExit:  # its own, which says nothing
+            raise RuntimeError("a part that HTTP serves did not start") from None
         self._server, self._ticking = server, asyncio.create_task(server.main_loop(), name="http")
 
     def leave(self) -> None:
@@ -195,8 +209,7 @@ class Door:
             self._server.should_exit = True
             await self._ticking
             await self._server.shutdown()
-        if self._socket is not None:
-            self._socket.close()
+        self.release()
 
 
 def _notice_silence(listening: socket.socket) -> None:
