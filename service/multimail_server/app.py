@@ -176,6 +176,7 @@ class Service(Startable[Running]):
         server.add_insecure_port(private)
         gateway = Gateway(settings, private, parts.boundary.auth.caller, parts.inbound, new_id)
         gateway.door.reserve()
+        self._stack.callback(gateway.door.release)
         later(server.stop, 1.0)
         if settings.workers == 1:
             # The server is there before the engine answers: health says so, calls are refused until the boundary opens.

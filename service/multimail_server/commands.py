@@ -127,9 +127,10 @@ async def first_key(settings: Settings, keys: KeyStore) -> str:
 def _place(settings: Settings, running: Running | Supervised) -> dict[str, str]:
     """Where everything is."""
     scheme = "http" if settings.tls_cert is None else "https"
+    host = f"[{settings.http_host}]" if ":" in settings.http_host else settings.http_host
     return {
         "grpc": f"{settings.host}:{running.grpc_port}",
-        "http": f"{scheme}://{settings.http_host}:{running.http_port}",
+        "http": f"{scheme}://{host}:{running.http_port}",
         "smtp": f"{settings.smtp_host}:{running.smtp_port}",
         "outbox": str(settings.outbox_folder.resolve()),
     }

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from itertools import takewhile
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from typing import Self
+
+T = TypeVar("T")
 
 
 class Reason(StrEnum):
@@ -59,6 +62,11 @@ class Violation:
     description: str
 
 
+# A refusal is read by people and programs that mend what it names; millions of bad fields would only keep all others
+# waiting, and make an answer many times as long as the request.
+MAX_VIOLATIONS = 50
+
+
 class DomainError(Exception):
     """A refusal a caller can act on.
 
@@ -106,7 +114,7 @@ def invalid_field(field: str, description: str) -> DomainError:
 
 
 class Violations:
-    """Collects what is wrong with a request, so that all of it is said at once.
+    """Collects what is wrong with a request, so that all of it is said at once; of very much, the first 50.
 
     Example:
         problems = Violations()
@@ -118,6 +126,10 @@ class Violations:
     def __init__(self) -> None:
         self.found: list[Violation] = []
 
+    def until_full(self, each: Iterable[T]) -> Iterator[T]:
+        """These things, as long as what is wrong with them would be collected."""
+        return takewhile(lambda _: len(self.found) < MAX_VIOLATIONS, each)
+
     def collected(self) -> Self:
         """A context that keeps the violations of a refusal raised inside; every other error passes."""
         return self
@@ -128,12 +140,13 @@ class Violations:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
         if not isinstance(error, DomainError) or not error.violations:
             return False
-        self.found.extend(error.violations)
+        self.found.extend(error.violations[: MAX_VIOLATIONS - len(self.found)])
         return True
 
     def add(self, field: str, description: str) -> None:
         """Notes one bad field."""
-        self.found.append(Violation(field, description))
+        if len(self.found) < MAX_VIOLATIONS:
+            self.found.append(Violation(field, description))
 
     def raise_if_any(self, reason: Reason = Reason.INVALID_FIELD) -> None:
         """Raises one refusal naming every bad field, or returns when there is none."""

@@ -26,6 +26,14 @@ def _own_hostname() -> str:
     return re.sub(r"[^A-Za-z0-9.-]+", "-", socket.gethostname()).strip("-.") or "localhost"
 
 
+def _is_public(url: str) -> bool:
+    """Whether others can reach something by this URL."""
+    try:
+        return _PUBLIC.fullmatch(url) is not None and bool(urlsplit(url).hostname)
+    except ValueError:
+        return False
+
+
 class Settings(BaseSettings):
     """How one process of the service runs; every field is an environment variable, `MULTIMAIL_` before its name.
 
@@ -111,7 +119,7 @@ class Settings(BaseSettings):
             raise ValueError("MONGODB_URI must begin with mongodb:// or mongodb+srv://")
         if relay and not _is_relay(relay):
             raise ValueError("MULTIMAIL_SMTP_URL must look like smtp://user:password@host:587")
-        if self.public_url and not _PUBLIC.fullmatch(self.public_url):
+        if self.public_url and not _is_public(self.public_url):
             raise ValueError("MULTIMAIL_PUBLIC_URL must look like https://mail.example.com")
         if not all(_ORIGIN.fullmatch(each) for each in self.allowed_origins):
             raise ValueError("MULTIMAIL_CORS_ORIGINS must list origins such as https://app.example.com, or be *")

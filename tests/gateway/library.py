@@ -43,6 +43,7 @@ _RULES: dict[str, Any] = {
     "Any": {"custom": {"kind": "*", "path": "/any/{name}"}},
     "Report": {"custom": {"kind": "REPORT", "path": "/books/{name}"}},
     "Search": {"get": "/books"},
+    "Browse": {"get": "/v1/authors/{author.name}/books"},
     "Watch": {"get": "/books:watch", "response_body": "author"},
     "Pour": {"post": "/books:pour", "body": "*"},
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import socket
 import ssl
 import tempfile
@@ -14,13 +15,17 @@ from typing import TYPE_CHECKING, Any
 
 import httpx2
 import pytest
+from starlette.responses import Response
 from tests.conftest import Account, settings_for
-from tests.gateway.web import lines, web
+from tests.gateway.web import lines, reason_of, web
 from tests.rpc.relays import certificate, serving
 
 from multimail_server.app import Service
-from multimail_server.gateway import body, door
+from multimail_server.gateway import body, door, large
+from multimail_server.gateway.door import Door
 from multimail_server.gateway.gateway import private_target
+from multimail_server.gateway.parts import app_of
+from multimail_server.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -65,11 +70,11 @@ async def test_a_body_that_is_too_large_is_refused(account: Account) -> None:
 
 
 async def test_much_is_read_of_those_only_who_may(account: Account) -> None:
-    """A large body is refused before it is sent when the key may not; who only promises one learns it at once."""
-    promised = f"{HEAD}content-length: 1000000\r\n"
-    for key, status in (("x", 401), (await account.key("read"), 403)):
-        said = await answer_to(account, f"{promised}authorization: Bearer {key}\r\n\r\n".encode())
-        assert said.startswith(f"HTTP/1.1 {status} ".encode())
+    """A body, short or long, is refused before it is sent when the key may not: nothing of a stranger's is parsed."""
+    for size in (3, 1_000_000):
+        for key, status in (("x", 401), (await account.key("read"), 403)):
+            head = f"{HEAD}content-length: {size}\r\nauthorization: Bearer {key}\r\n\r\n"
+            assert (await answer_to(account, head.encode())).startswith(f"HTTP/1.1 {status} ".encode())
     chunked = f"{HEAD}transfer-encoding: chunked\r\n\r\n".encode()
     assert (await answer_to(account, chunked)).startswith(b"HTTP/1.1 401 ")
 
@@ -78,7 +83,7 @@ async def test_a_body_that_does_not_come_is_not_waited_for(account: Account, mon
     """Who promises a body and sends none, or sends it by drops, gets 408 and is cut."""
     monkeypatch.setattr(body, "_PIECE_S", 0.2)
     monkeypatch.setattr(body, "_WHOLE_S", 0.5)
-    promised = f"{HEAD}content-length: 100\r\n\r\n".encode()
+    promised = f"{HEAD}authorization: Bearer {await account.key()}\r\ncontent-length: 100\r\n\r\n".encode()
     for pieces, pause_s in (((promised,), 0.0), ((promised, *[b" "] * 8), 0.1)):
         said = await answer_to(account, *pieces, pause_s=pause_s)
         assert said.startswith(b"HTTP/1.1 408 ")
@@ -95,6 +100,64 @@ async def test_a_head_that_does_not_come_is_not_waited_for(account: Account, mon
     said = await answer_to(account, whole, whole, b"GET /heal", pause_s=0.6)
     assert 2 == said.count(b"200 OK")
     assert time.monotonic() - began > 1.2
+
+
+async def test_an_answer_that_is_not_taken_is_not_kept(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who asks again and again without reading is cut, though he needs no key; who reads slowly gets everything."""
+    monkeypatch.setattr(door, "_TAKES_WITHIN_S", 0.3)
+    loop = asyncio.get_running_loop()
+    async with web(account) as client:
+        size = len((await client.get("/docs")).content)
+    taken: list[int] = []
+    for pause_s, first_s in ((0.0, 1.0), (0.1, 0.0)):
+        with socket.socket() as raw:
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            raw.connect(("127.0.0.1", account.running.http_port))
+            raw.setblocking(False)
+            await loop.sock_sendall(raw, b"GET /docs HTTP/1.1\r\nhost: x\r\n\r\n" * 20)
+            await asyncio.sleep(first_s)
+            count = 0
+            with suppress(ConnectionResetError):
+                while count < 20 * size and (data := await asyncio.wait_for(loop.sock_recv(raw, 1 << 20), 10)):
+                    count += len(data)
+                    await asyncio.sleep(pause_s if count % (1 << 20) < len(data) else 0)
+            taken.append(count)
+    cut, slow = taken
+    assert cut < 20 * size <= slow
+
+
+async def test_a_peer_that_vanished_is_noticed(account: Account) -> None:
+    """The system asks whether a silent peer is still there, so that a stream that says nothing ends without it."""
+    async with web(account) as client:
+        await client.get("/healthz")
+        (connection, *_) = account.running.door.connections
+        accepted = connection.transport.get_extra_info("socket")
+        assert 1 == accepted.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        assert 60 == accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE)
+
+
+async def test_few_large_bodies_are_held_at_once(
+    engine_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While there is no place for another large body it is refused, of REST and of tools; small ones go on."""
+    monkeypatch.setattr(large, "_HELD_AT_ONCE", 1)
+    monkeypatch.setattr(large, "_WAITS_S", 0.1)
+    much = {"contacts": [{"email": "a@x.test", "metadata": {"x": "y" * 60_000}}] * 3}
+    async with serving(engine_uri, tmp_path, "large") as account, web(account) as client:
+        reader, writer = await asyncio.open_connection("127.0.0.1", account.running.http_port)
+        key = client.headers["authorization"]
+        writer.write(f"{HEAD}authorization: {key}\r\ncontent-length: 200000\r\n\r\n".encode())
+        deadline = time.monotonic() + 10
+        while 429 != (refused := await client.post("/v1/contacts:batchUpsert", json=much)).status_code:
+            assert time.monotonic() < deadline
+        assert ("TOO_BUSY", "1") == (reason_of(refused), refused.headers["retry-after"])
+        assert 429 == (await client.post("/mcp", json=much)).status_code
+        assert 200 == (await client.post("/v1/contacts:upsert", json={"email": "b@x.test"})).status_code
+        writer.close()
+        while 429 == (taken := await client.post("/v1/contacts:batchUpsert", json=much)).status_code:
+            assert time.monotonic() < deadline
+        assert 200 == taken.status_code
+        del reader
 
 
 @pytest.mark.parametrize(
@@ -227,24 +290,74 @@ async def test_a_taken_port_ends_the_start(engine_uri: str, tmp_path: Path) -> N
             await Service(made).__aenter__()
 
 
+async def test_of_two_that_hold_a_port_one_listens() -> None:
+    """Two that reserve a port at once learn so when both open it: the later ends with the same sentence."""
+    first = Door(Settings(http_port=0))
+    first.reserve()
+    second = Door(Settings(http_port=first.port))
+    second.reserve()
+    app = app_of([], Response("x"))
+    await first.open(app)
+    try:
+        with pytest.raises(SystemExit, match="MULTIMAIL_HTTP_PORT"):
+            await second.open(app)
+    finally:
+        second.release()
+        await first.close()
+
+
 def test_the_private_socket(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only its user can enter its folder, which goes with the service; what a killed one left goes with the next."""
+    """Only its user can enter its folder, which goes with the service; what a killed one left goes a minute later."""
     with tempfile.TemporaryDirectory(dir="/tmp") as short:
         monkeypatch.setattr(tempfile, "tempdir", short)
-        dead, living = Path(short, "multimail-grpc-dead"), Path(short, "multimail-grpc-living")
-        for folder in (dead, living):
+        dead, begun, living = (Path(short, f"multimail-grpc-{name}") for name in ("dead", "begun", "living"))
+        for folder in (dead, begun, living):
             folder.mkdir()
-        with socket.socket(socket.AF_UNIX) as killed:
-            killed.bind(str(dead / "grpc"))
+        for folder in (dead, begun):
+            with socket.socket(socket.AF_UNIX) as silent:
+                silent.bind(str(folder / "grpc"))
+        os.utime(dead / "grpc", (time.time() - 100,) * 2)
         with socket.socket(socket.AF_UNIX) as other, private_target() as target:
             folder = Path(target.removeprefix("unix:")).parent
             assert (0o700, Path(short)) == (folder.stat().st_mode & 0o777, folder.parent)
             assert not dead.exists()
             other.bind(str(living / "grpc"))
             other.listen()
+            os.utime(living / "grpc", (time.time() - 100,) * 2)
             with private_target():
-                assert {living, folder} < set(Path(short).iterdir())
-        assert [living] == list(Path(short).iterdir())
+                assert {living, begun, folder} < set(Path(short).iterdir())
+        assert {living, begun} == set(Path(short).iterdir())
+
+
+async def test_no_more_connections_than_the_bound(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Past the bound a request is refused as busy, in the one form of all errors, until somebody leaves."""
+    async with web(account) as client:
+        await client.get("/healthz")
+        monkeypatch.setattr(account.running.door, "most", len(account.running.door.connections))
+        async with web(account) as other:
+            refused = await other.get("/healthz")
+            assert (429, "TOO_BUSY", "1") == (refused.status_code, reason_of(refused), refused.headers["retry-after"])
+            assert "x-request-id" in refused.headers
+        deadline = time.monotonic() + 10
+        while 429 == (answered := await client.get("/healthz")).status_code:
+            assert time.monotonic() < deadline
+        assert 200 == answered.status_code
+
+
+async def test_a_request_that_the_stop_cuts_is_told(engine_uri: str, tmp_path: Path) -> None:
+    """Who still sends his body when the service is through with stopping hears that the outcome is unknown."""
+    async with Service(settings_for(engine_uri, tmp_path, database="cutting")) as running:
+        key, _ = await running.keys.create("a", "t", ("read", "write"))
+        reader, writer = await asyncio.open_connection("127.0.0.1", running.http_port)
+        writer.write(
+            f"{HEAD}authorization: Bearer {key}\r\ncontent-length: 100\r\nexpect: 100-continue\r\n\r\n".encode()
+        )
+        await asyncio.wait_for(reader.readuntil(b"100 Continue\r\n\r\n"), 10)
+    said = await asyncio.wait_for(reader.read(), 10)
+    writer.close()
+    assert said.startswith(b"HTTP/1.1 503 ")
+    assert b"OUTCOME_UNKNOWN" in said
+    assert b"Idempotency-Key" in said
 
 
 async def test_a_stop_lets_requests_end(engine_uri: str, tmp_path: Path) -> None:
@@ -255,6 +368,7 @@ async def test_a_stop_lets_requests_end(engine_uri: str, tmp_path: Path) -> None
     base, headers = f"http://127.0.0.1:{running.http_port}", {"authorization": f"Bearer {key}"}
     async with httpx2.AsyncClient(base_url=base, headers=headers, timeout=20) as client:
         rows = [{"email": f"p{number}@x.test"} for number in range(100)]
+        await client.get("/contacts")  # the key is known from now on
         async with client.stream("GET", "/v1/notifications:watch") as watching:
             writing = asyncio.create_task(client.post("/v1/contacts:batchUpsert", json={"contacts": rows}))
             await asyncio.sleep(0.05)

@@ -12,7 +12,7 @@ import pytest
 from tests.gateway.web import LINES, fields_of, lines, reason_of, web
 from tests.rpc.relays import serving
 
-from multimail_server.gateway import streams
+from multimail_server.gateway import body, door, streams
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -67,11 +67,15 @@ async def test_a_browser_takes_a_stream_of_events_up_again(account: Account) -> 
         assert ["Last-Event-ID"] == fields_of(odd)
 
 
-async def test_a_quiet_stream_of_events_is_heard(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While nothing happens a comment comes now and then, so that no proxy takes the stream for dead."""
+@pytest.mark.parametrize(("headers", "beat"), [(EVENTS, b":\n\n"), ({}, b"\n")])
+async def test_a_quiet_stream_is_heard(
+    account: Account, monkeypatch: pytest.MonkeyPatch, headers: dict[str, str], beat: bytes
+) -> None:
+    """While nothing happens a comment, or an empty line, comes now and then, so that nobody takes it for dead."""
     monkeypatch.setattr(streams, "_BEATS_EVERY_S", 0.05)
-    async with web(account) as client, client.stream("GET", "/v1/contacts:watch", headers=EVENTS) as response:
-        assert [":", ":"] == await told(response, 2)
+    async with web(account) as client, client.stream("GET", "/v1/contacts:watch", headers=headers) as response:
+        parts = response.aiter_raw()
+        assert (beat, beat) == (await anext(parts), await anext(parts))
 
 
 @pytest.mark.parametrize("accept", ["application/x-ndjson", "text/event-stream"])
@@ -199,7 +203,7 @@ async def test_an_import_stops_at_a_line_that_is_no_row(account: Account, line: 
 
 
 async def test_an_import_larger_than_any_body(account: Account) -> None:
-    """An import has no end it must come to: 20 MiB of rows, sent before any answer is read, are all answered."""
+    """An import has no end it must come to: 20 MiB of rows are all answered."""
     async with web(account) as client:
 
         async def content() -> AsyncIterator[bytes]:
@@ -208,6 +212,44 @@ async def test_an_import_larger_than_any_body(account: Account) -> None:
 
         response = await client.post("/v1/contacts:import?import_id=big", content=content(), headers=LINES, timeout=60)
         assert list(range(400)) == [each["row"] for each in lines(response.text)]
+
+
+async def test_an_import_whose_answers_are_not_read_is_cut(
+    engine_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who sends rows and takes no outcome is held back, nothing is kept for him, and at last he is cut off."""
+    monkeypatch.setattr(door, "_TAKES_WITHIN_S", 0.4)
+    row = b'{"email":"a@x.test","metadata":{"' + b"x" * 20_000 + b'\\u0000":1}}\n'  # its refusal is as long
+    loop = asyncio.get_running_loop()
+    async with serving(engine_uri, tmp_path, "unread", max_concurrent=4) as account, web(account) as client:
+        with socket.socket() as raw:
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            raw.connect(("127.0.0.1", account.running.http_port))
+            raw.setblocking(False)
+            head = f"POST /v1/contacts:import?import_id=a HTTP/1.1\r\nhost: x\r\ncontent-length: {1 << 30}\r\n"
+            await loop.sock_sendall(raw, f"{head}authorization: {client.headers['authorization']}\r\n\r\n".encode())
+            async with asyncio.timeout(30):
+                with pytest.raises(OSError, match=r"reset|[Bb]roken"):
+                    while True:
+                        await loop.sock_sendall(raw, row * 10)
+        await until_free(client)
+
+
+async def test_a_line_that_comes_in_drops_costs_no_more_than_many_lines() -> None:
+    """Each byte of a line is touched once, however small the pieces are in which it comes."""
+
+    async def lasts(piece: bytes) -> float:
+        pieces = iter([piece] * 8_000)
+
+        async def receive() -> Any:
+            content = next(pieces, None)
+            return {"type": "http.request", "body": content or b"", "more_body": content is not None}
+
+        began = time.perf_counter()
+        assert 400_000 == sum([len(line.strip()) + piece.endswith(b"\n") async for line in body.lines(receive)])
+        return time.perf_counter() - began
+
+    assert await lasts(b"x" * 50) < 4 * await lasts(b"x" * 49 + b"\n")
 
 
 @pytest.mark.parametrize(

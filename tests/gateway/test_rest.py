@@ -15,7 +15,7 @@ from tests.rpc.calls import stubs
 
 from multimail.v1 import contact_service_pb2 as contact_pb
 from multimail_server.gateway.bindings import bindings_of
-from multimail_server.gateway.failures import HTTP_STATUSES
+from multimail_server.gateway.failures import HTTP_STATUSES, failure_of
 from multimail_server.gateway.parts import SERVICES
 from multimail_server.rpc.auth import ANY, SCOPES
 
@@ -266,6 +266,11 @@ async def test_methods(account: Account) -> None:
         assert (405, "GET, POST, OPTIONS", "METHOD_UNKNOWN") == (
             wrong.status_code, wrong.headers["allow"], reason_of(wrong),
         )  # fmt: skip
+        for method, path, allowed in (("PUT", "/healthz", "GET, HEAD"), ("POST", "/docs", "GET, HEAD")):
+            other = await client.request(method, path)
+            assert (405, "METHOD_UNKNOWN", allowed) == (
+                other.status_code, reason_of(other), ", ".join(sorted(other.headers["allow"].split(", "))),
+            ), path  # fmt: skip
         for path in ("/", "/v2/contacts", "/v1/contacts/", "/v1//contacts", "/%00"):
             nowhere = await client.get(path)
             assert (404, "METHOD_UNKNOWN") == (nowhere.status_code, reason_of(nowhere)), path
@@ -278,8 +283,6 @@ async def test_every_rpc_has_its_http_call(account: Account) -> None:
     async with web(account, "read") as reader, web(account, "write") as writer:
         for binding in bindings_of(SERVICES):
             scope = SCOPES[binding.grpc_path]
-            if scope == ANY:
-                continue
             client = writer if scope == "read" else reader
             path = "/" + "/".join("0" if each == "*" else each for each in binding.template.segments)
             path += f":{binding.template.verb}" if binding.template.verb else ""
@@ -290,6 +293,34 @@ async def test_every_rpc_has_its_http_call(account: Account) -> None:
             assert (403, scope) == (
                 refused.status_code, refused.json()["error"]["details"][0]["metadata"]["scope"],
             ), path  # fmt: skip
+
+
+async def test_a_target_may_name_the_host(account: Account) -> None:
+    """A request may name scheme and host before its path, as proxies do."""
+    key, port = await account.key("read"), account.running.http_port
+    for path in ("/contacts?page_size=1", "/healthz", "/v1/contacts/nobody@x.test"):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        head = f"GET http://x{path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {key}\r\nconnection: close\r\n\r\n"
+        writer.write(head.encode())
+        said = await asyncio.wait_for(reader.read(), 10)
+        writer.close()
+        assert said.startswith(b"HTTP/1.1 404" if "nobody" in path else b"HTTP/1.1 200"), said
+        assert b"METHOD_UNKNOWN" not in said
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "reason"),
+    [
+        (grpc.StatusCode.UNAVAILABLE, 503, "OUTCOME_UNKNOWN"),
+        (grpc.StatusCode.DEADLINE_EXCEEDED, 504, "OUT_OF_TIME"),
+    ],
+)
+def test_a_call_without_an_answer_is_repeated_by_its_key(code: grpc.StatusCode, status: int, reason: str) -> None:
+    """Where the service itself said nothing the change may have happened: the error says by what to repeat it."""
+    failure = failure_of(grpc.aio.AioRpcError(code, grpc.aio.Metadata(), grpc.aio.Metadata()))
+    assert failure is not None
+    assert (status, reason) == (failure.status, failure.reason)
+    assert "same Idempotency-Key" in failure.body["error"]["message"]
 
 
 def test_every_rpc_has_a_rule() -> None:

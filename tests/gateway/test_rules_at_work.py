@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import httpx2
 import pytest
-from starlette.routing import Mount
 from tests.gateway import library
 from tests.gateway.web import LINES, fields_of, lines, reason_of
 
 from multimail_server.gateway.door import Door
 from multimail_server.gateway.edge import Edge
 from multimail_server.gateway.gateway import private_target
-from multimail_server.gateway.parts import Part, app_of
+from multimail_server.gateway.large import Large
+from multimail_server.gateway.parts import app_of
 from multimail_server.gateway.transcoder import Transcoder
 from multimail_server.settings import Settings
 
@@ -82,8 +82,8 @@ async def client() -> AsyncIterator[httpx2.AsyncClient]:
         server.add_insecure_port(target)
         await server.start()
         async with grpc.aio.insecure_channel(target) as channel:
-            app = app_of([Part([Mount("", Transcoder(channel, [library.SERVICE], anybody))])])
-            await door.open(Edge(app, lambda prefix: f"{prefix}_1", lambda: door.leaving))
+            app = app_of([], Transcoder(channel, [library.SERVICE], anybody, Large()))
+            await door.open(Edge(app, lambda prefix: f"{prefix}_1", door))
             try:
                 async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{door.port}") as made:
                     yield made
@@ -96,6 +96,8 @@ async def test_rules_at_work(client: httpx2.AsyncClient) -> None:
     """Bodies that are a field, answers that are one, deep variables, other methods and additional paths all work."""
     found = (await client.get("/v1/shelves/a%2Fb/books/c%20d?pages=3")).json()
     assert ("shelves/a%2Fb/books/c d", 3) == (found["name"], found["pages"])
+    browsed = (await client.get("/v1/authors/ann/books?author.born=3&pages=2")).json()
+    assert ("ann", 3, 2) == (browsed["author"]["name"], browsed["author"]["born"], browsed["pages"])
     assert "files/x/y" == (await client.get("/v1/files/x/y:raw")).json()["name"]
     changed = await client.patch(
         "/v1/shelves/s/books/b?dry=true&mode=m", json={"pages": 7}, headers={"idempotency-key": '"k"'}
@@ -129,6 +131,7 @@ async def test_rules_at_work(client: httpx2.AsyncClient) -> None:
         ("PUT", "/v1/books/ann/1?dry=true", {}, ["dry"]),
         ("GET", "/books?filters.x=1", None, ["filters.x"]),
         ("GET", "/books", {"name": "x"}, ["the body"]),
+        ("GET", "/v1/authors/ann/books?author.name=bea", None, ["author.name"]),
     ],
 )
 async def test_what_contradicts_itself_is_refused(

@@ -12,6 +12,7 @@ from tests.mcp.talk import talking
 from tests.mcp.test_mcp_scopes import LEAST
 
 import multimail
+from multimail.mcp.problems import problem_of
 from multimail.mcp.server import TOOLS, server_for
 
 if TYPE_CHECKING:
@@ -64,6 +65,31 @@ async def test_bad_arguments_are_named(
         assert "What to do" in told
         assert len(told) < 2000
         assert fields is None or fields == set(particulars["fields"])
+
+
+@pytest.mark.parametrize(
+    ("tool", "arguments"),
+    [
+        ("send_email", {"from_mailbox": "a@b.test", "to": [0] * 100_000}),
+        ("send_email", {f"x{n}": 0 for n in range(100_000)}),
+        ("send_email", {"y" * 100_000: 0}),
+        ("send_email", {"from_mailbox": "a@b.test", "to": ["a@b.test"], "attachments": [{}] * 100_000}),
+        ("send_email", {"from_mailbox": "a@b.test", "to": ["a@b.test"],
+                        "attachments": [{f"x{n}": 0 for n in range(100_000)}]}),
+        ("list_emails", {"states": ["x"] * 100_000}),
+        ("list_notifications", {"types": ["x"] * 100_000}),
+        ("manage_mailboxes", {"action": "create", "mailbox": "a@b.test", "allow_list": [0] * 100_000}),
+        ("manage_contacts", {"action": "update", "id": "x", "increment": {f"x{n}": "x" for n in range(100_000)}}),
+    ],
+)  # fmt: skip
+async def test_what_is_wrong_all_over_is_told_within_a_budget(tool: str, arguments: dict[str, Any]) -> None:
+    """However much is wrong with the arguments, few of it is looked at, and the error that a model reads is short."""
+    checked = TOOLS[tool]
+    with pytest.raises(multimail.InvalidArgumentError) as error:
+        checked.checked(arguments)
+    assert len(error.value.violations) < 60
+    result = problem_of(error.value, checked.arguments.model_fields)
+    assert len(result.model_dump_json()) < 8_000
 
 
 async def test_json_that_comes_as_text_is_taken(account: Account) -> None:

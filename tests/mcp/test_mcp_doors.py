@@ -15,6 +15,7 @@ from mcp.shared.exceptions import MCPError
 from tests.mcp.talk import Talk, environment, program, talking, url
 
 import multimail
+from multimail.mcp import http
 from multimail.mcp.server import server_for
 from multimail.mcp.stdio import main
 
@@ -70,6 +71,28 @@ def _speak(key: str, port: int, lines: list[bytes]) -> subprocess.CompletedProce
         timeout=30,
         check=False,
     )
+
+
+async def test_a_body_that_does_not_come_is_not_waited_for(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who has a key, promises a body and sends none, is answered that it came too slowly."""
+    monkeypatch.setattr(http, "_BODY_WITHIN_S", 0.2)
+    reader, writer = await asyncio.open_connection("127.0.0.1", account.running.http_port)
+    head = "POST /mcp HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 100\r\n"
+    accept = "accept: application/json, text/event-stream\r\n"
+    writer.write(f"{head}{accept}authorization: Bearer {await account.key()}\r\n\r\n".encode())
+    said = await asyncio.wait_for(reader.read(), 10)
+    writer.close()
+    assert said.startswith(b"HTTP/1.1 408 ")
+    assert b"too slowly" in said
+
+
+async def test_a_request_asks_once_who_calls(account: Account, caplog: pytest.LogCaptureFixture) -> None:
+    """To list the tools costs the key one call of its rate, not two."""
+    async with httpx2.AsyncClient(headers={"authorization": f"Bearer {await account.key()}"}) as client:
+        caplog.set_level(logging.INFO)
+        listed = await client.post(url(account), json=LIST, headers=HEADERS)
+    assert listed.json()["result"]["tools"]
+    assert 1 == sum("GetCaller" in each.getMessage() for each in caplog.records)
 
 
 async def test_standard_output_holds_the_protocol_only(account: Account) -> None:

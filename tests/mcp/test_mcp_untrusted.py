@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from tests.mcp.talk import talking
 
+from multimail.mcp.shown import addresses
+
 if TYPE_CHECKING:
     from tests.conftest import Account
 
@@ -104,6 +106,16 @@ async def test_a_mail_cannot_end_its_block(account: Account, client: multimail.A
                 await talk.call("get_contact_context", email="eve@person.test", max_tokens=20_000),
             ):
                 facts_are_clean(result)
+
+
+@pytest.mark.parametrize(
+    "odd",
+    ["a\u200bb@x.test", "a\u202eb@x.test", "a@x.test!now", "a@x/y.test", "a b@x.test", "a@b@x.test", "a@x.te\u2066st"],
+)
+def test_what_is_no_plain_address_is_no_fact(odd: str) -> None:
+    """Of addresses from outside only plain ones stand among the facts: none with unseen characters or other signs."""
+    plain = ["elena+x@acmecorp.com", "jürgen@grüße.example", "o'neil@x-y.test"]
+    assert plain == addresses([odd, *plain])
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,7 @@ def test_defaults() -> None:
         ("MULTIMAIL_HTTP_PORT", "", "MULTIMAIL_HTTP_PORT"),
         ("MULTIMAIL_PUBLIC_URL", "http://mail.example", "MULTIMAIL_PUBLIC_URL must look like https://"),
         ("MULTIMAIL_PUBLIC_URL", "https://mail.example/>,<x", "MULTIMAIL_PUBLIC_URL"),
+        ("MULTIMAIL_PUBLIC_URL", "https://[x", "MULTIMAIL_PUBLIC_URL must look like https://"),
         ("MULTIMAIL_CORS_ORIGINS", "app.example", "MULTIMAIL_CORS_ORIGINS must list origins"),
         ("MULTIMAIL_CORS_ORIGINS", "https://app.example/", "MULTIMAIL_CORS_ORIGINS"),
         ("MULTIMAIL_DEADLINE_S", "0", "MULTIMAIL_DEADLINE_S"),

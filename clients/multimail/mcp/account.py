@@ -170,7 +170,7 @@ class ListNotifications(Paged):
     """Arguments of list_notifications."""
 
     after_seq: int = Field(0, ge=0, le=2**53, description="Only what is numbered higher, such as the last you read.")
-    types: list[words.NotificationType] = Field([], description="Only these types.")
+    types: list[words.NotificationType] = Field([], fail_fast=True, description="Only these types.")
     mailbox: str | None = Field(None, description="Only what is about this mailbox; by address or id.")
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import AwareDatetime, Field
+from pydantic import AwareDatetime, BeforeValidator, Field
 
 from multimail.mcp.paging import listed
 from multimail.mcp.shown import ShownContact, ShownInteraction, ShownSuppression
 from multimail.mcp.told import Outside, Page, Shown, Told, line, outside, room, size
-from multimail.mcp.tool import Budgeted, Changing, Object, Paged, action, tool
+from multimail.mcp.tool import Budgeted, Changing, Object, Paged, action, few, tool
 
 if TYPE_CHECKING:
     from multimail.aio import AsyncClient
@@ -56,7 +56,7 @@ class ManageContacts(Paged, Changing):
     last_contacted: AwareDatetime | None = Field(
         None, description="upsert: when somebody last wrote to them elsewhere, with a time zone."
     )
-    increment: dict[str, float] | None = Field(
+    increment: Annotated[dict[str, float], BeforeValidator(few)] | None = Field(
         None, description='update: numbers to add, by path: {"open_tickets": 1}.'
     )
     add_to_set: Object | None = Field(None, description='update: values to add to lists, by path: {"tags": "vip"}.')

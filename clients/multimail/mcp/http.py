@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 MAX_BODY_BYTES = 16 << 20
 _BODY_WITHIN_S = 60.0
 _LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
-_CLIENT = "multimail.client"
+_CLIENT, _CALLER = "multimail.client", "multimail.caller"
 
 
 class App:
@@ -57,7 +57,10 @@ class App:
         self._origins = frozenset(allowed_origins)
         self._line: AsyncClient | None = None
         self._manager = StreamableHTTPSessionManager(
-            server_for(lambda context: context.request.scope[_CLIENT]),  # type: ignore[union-attr]
+            server_for(
+                lambda context: context.request.scope[_CLIENT],  # type: ignore[union-attr]
+                lambda context: context.request.scope[_CALLER],  # type: ignore[union-attr]
+            ),
             json_response=True,
             stateless=True,
             max_request_body_size=max_body_bytes,
@@ -82,7 +85,7 @@ class App:
             return
         try:
             client = self._client(headers.get("authorization", ""))
-            await client.get_caller()
+            caller = await client.get_caller()
         except UnauthenticatedError as error:
             challenge = 'Bearer realm="multimail"' + (
                 "" if error.reason == "KEY_MISSING" else ', error="invalid_token"'
@@ -93,7 +96,7 @@ class App:
         except MultimailError:
             await _refuse(send, 503, "The service does not answer now; come back in a second.", {"retry-after": "1"})
         else:
-            await self._answer({**scope, _CLIENT: client}, receive, send)
+            await self._answer({**scope, _CLIENT: client, _CALLER: caller}, receive, send)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers a request whose key is good; its body has a minute to come."""
@@ -114,7 +117,7 @@ class App:
     def _misplaced(self, method: str, headers: Mapping[str, str]) -> tuple[int, str, dict[str, str]] | None:
         """Why a request is refused whatever key it bears; None when it is not."""
         if not self._hosts & {_host_of(f"//{headers.get('host', '')}"), "*"}:
-            return 421, "It is not reached by this name; the service's settings say by which.", {}
+            return 421, "It is not reached by this name; MULTIMAIL_PUBLIC_URL says by which.", {}
         origin = headers.get("origin", "")
         if origin and not self._origins & {origin, "*"} and _host_of(origin) not in _LOCAL:
             return 403, "Pages of this origin may not call; the service's settings say which may.", {}

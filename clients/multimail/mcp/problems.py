@@ -56,6 +56,8 @@ _CALLED = {
     "contact_id": ("contact",),
     "contact_email": ("contact",),
 }
+# How many of the arguments that are wrong are named.
+_FEW = 20
 # Not told to a model: what would let it go on without reading again, and what says nothing.
 _KEPT = {"etag", "content_sha256", "violations", "request_id"}
 # Behind these a change may or may not have happened.
@@ -72,8 +74,11 @@ def problem_of(error: MultimailError, arguments: Collection[str]) -> CallToolRes
         arguments: The names of the tool's arguments.
     """
     facts = {name: value for name, value in error.metadata.items() if name not in _KEPT}
-    fields = [_called(each.field, arguments) for each in error.violations]
-    wrong = [f"{field}: {each.description}" for field, each in zip(fields, error.violations, strict=True)]
+    violations = error.violations[:_FEW]
+    fields = [_called(each.field, arguments) for each in violations]
+    wrong = [f"{field}: {each.description}" for field, each in zip(fields, violations, strict=True)]
+    if len(error.violations) > _FEW:
+        wrong.append(f"and {len(error.violations) - _FEW} more")
     told = [f"{error.reason or 'FAILED'}: {'; '.join(wrong) or error.message}", *_who_was_first(error)]
     if facts and not isinstance(error, GuardRefusedError):
         told.append("Facts: " + ", ".join(f"{name}={value}" for name, value in sorted(facts.items())) + ".")

@@ -50,7 +50,7 @@ class ListEmails(Paged):
     mailbox: str | None = Field(None, description="Only mail of this mailbox; by address or id.")
     contact: str | None = Field(None, description="Only mail to or from this person; by address or contact id.")
     direction: words.Direction | None = Field(None, description="Only mail that went this way.")
-    states: list[words.EmailState] = Field([], description="Only mail in one of these states.")
+    states: list[words.EmailState] = Field([], fail_fast=True, description="Only mail in one of these states.")
     thread_id: str = Field("", description="Only mail of this conversation.")
 
 

@@ -75,7 +75,7 @@ class Writing(Changing):
         None, description="A mode for this mail; the stricter of it and the mailbox's holds."
     )
     send_time: AwareDatetime | None = Field(None, description="When to send it, with a time zone; at once if left out.")
-    attachments: list[File] = Field([], description="Files, 10 MiB in all.")
+    attachments: list[File] = Field([], fail_fast=True, description="Files, 10 MiB in all.")
     validate_only: bool = Field(False, description="Only say what would happen; nothing is sent.")
 
     def for_client(self) -> dict[str, Any]:

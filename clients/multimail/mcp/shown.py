@@ -12,11 +12,12 @@ from multimail.mcp.told import Outside, Shown, line, outside
 
 FEW = 5
 _HTML = "\n\n[The same mail as HTML, which mail programs show instead of the text above:]\n"
-_ADDRESS = re.compile(r"[^\s<>\"(),;:\[\]\\@]{1,64}@[^\s<>\"(),;:\[\]\\@]{1,255}")
+_ADDRESS = re.compile(r"[^\s<>\"(),;:\[\]\\@]{1,64}@[\w.-]{1,255}")
 
 
-def _addresses(given: list[str]) -> list[str]:
-    return [each for each in given if _ADDRESS.fullmatch(each)]
+def addresses(given: list[str]) -> list[str]:
+    """Those that look like addresses, without characters that are not seen; others may say anything."""
+    return [each for each in given if _ADDRESS.fullmatch(each) and each.isprintable()]
 
 
 class ShownContact(Shown):
@@ -227,8 +228,8 @@ def _of_email(email: Any, most: int) -> dict[str, Any]:
     """What is shown of a mail wherever it is shown, and is no text from outside."""
     everybody = [*email.to, *email.cc, *email.bcc]
     return {
-        "from_": "".join(_addresses([email.from_])),
-        "to": _addresses(email.to)[:most],
+        "from_": "".join(addresses([email.from_])),
+        "to": addresses(email.to)[:most],
         "recipient_count": len(everybody) if len(everybody) > most else 0,
         "subject": "" if email.untrusted or email.in_reply_to else email.subject,
         "attachment_count": len(email.attachments),
@@ -246,8 +247,8 @@ def _foreign(email: Any, most: int) -> list[str]:
     said = []
     if (email.untrusted or email.in_reply_to) and email.subject:
         said.append(f"Subject: {email.subject if most > FEW else line(email.subject)}")
-    odd = [each for each in (*email.to, *email.cc, *email.reply_to) if not _addresses([each])]
-    if email.from_ and not _addresses([email.from_]):
+    odd = [each for each in (*email.to, *email.cc, *email.reply_to) if not addresses([each])]
+    if email.from_ and not addresses([email.from_]):
         said.append(f"From: {line(email.from_)}")
     said += [f"In its headers: {line(each)}" for each in odd[:most]]
     if email.untrusted:
@@ -283,9 +284,9 @@ def read_email(email: Any, body: str, *, cut: bool, most: int = 50) -> tuple[Rea
         email,
         **_of_email(email, most),
         snippet="",
-        cc=_addresses(email.cc)[:most],
+        cc=addresses(email.cc)[:most],
         bcc=email.bcc[:most],
-        reply_to=_addresses(email.reply_to)[:most],
+        reply_to=addresses(email.reply_to)[:most],
         body="" if email.untrusted else body,
         decision=ShownDecision.of(email.decision) if email.decision else None,
         recipients=[ShownRecipient.of(each) for each in email.recipients[:most]],

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from mcp_types import Tool as ListedTool
 from mcp_types import ToolAnnotations
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic.json_schema import GenerateJsonSchema
 
 from multimail._wire import minted
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from multimail.mcp.told import Told
 
 MIN_TOKENS, TOKENS, MAX_TOKENS = 1_000, 4_000, 50_000
+# Who errs is told so within a budget, too.
+_MAX_NAMES = 50
+_MAX_PATH = 100
 
 
 def _opened(value: object) -> object:
@@ -43,7 +46,14 @@ def _listed(value: object) -> object:
 
 
 Object = Annotated[dict[str, Any], BeforeValidator(_opened)]
-Texts = Annotated[list[str], BeforeValidator(_listed)]
+Texts = Annotated[list[str], Field(fail_fast=True), BeforeValidator(_listed)]
+
+
+def few(given: object) -> object:
+    """An object of not too many names: each that does not fit is an error of its own."""
+    if isinstance(given, dict) and len(given) > _MAX_NAMES:
+        raise ValueError(f"holds {len(given)} names, too many")
+    return given
 
 
 class _Schema(GenerateJsonSchema):
@@ -77,6 +87,12 @@ class Arguments(BaseModel):
     """What a tool takes; what it does not know is refused."""
 
     model_config = ConfigDict(extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _are_few(cls, given: object) -> object:
+        """Each unknown one is an error of its own, so that there may not be millions."""
+        return few(given)
 
 
 class Budgeted(Arguments):
@@ -187,7 +203,8 @@ class Tool:
         try:
             arguments = self.arguments.model_validate(given)
         except ValidationError as error:
-            raise _refused(_violation(self.arguments, each) for each in error.errors()) from None
+            found = error.errors(include_url=False, include_context=False, include_input=False)
+            raise _refused(_violation(self.arguments, each) for each in found) from None
         chosen = self.actions.get(getattr(arguments, "action", ""))
         if chosen:
             extra = arguments.model_fields_set - chosen.takes - {"action"}
@@ -202,7 +219,7 @@ class Tool:
 
 def _violation(arguments: type[Arguments], error: Any) -> Violation:
     """One thing that is wrong, by the name of its argument and in a sentence; never what was given."""
-    path = ".".join(str(part) for part in error["loc"] if not str(part).startswith("function-"))
+    path = ".".join(str(part) for part in error["loc"] if not str(part).startswith("function-"))[:_MAX_PATH]
     if error["type"] == "extra_forbidden":
         known = sorted(arguments.model_fields)
         close = difflib.get_close_matches(path, known, 1)

@@ -57,18 +57,20 @@ async def whole(request: Request, most: int = MAX_BODY_BYTES) -> bytes:
 
 async def lines(receive: Receive) -> AsyncIterator[bytes]:
     """A body's lines, without the empty ones, as they come."""
-    rest = b""
+    rest = bytearray()  # of a line that may come in drops: each byte of it is touched once
     async for piece in _pieces(receive):
-        *complete, rest = (rest + piece).split(b"\n")
-        for line in complete:
-            if line.strip():
-                yield line
+        end, *later = piece.split(b"\n")
+        rest += end
+        for each in later:
+            if rest.strip():
+                yield bytes(rest)
+            rest = bytearray(each)
         if len(rest) > MAX_LINE_BYTES:
             raise RequestError(
                 HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"A line is longer than {MAX_LINE_BYTES >> 20} MiB."
             )
     if rest.strip():
-        yield rest
+        yield bytes(rest)
 
 
 async def until_gone(receive: Receive) -> None:

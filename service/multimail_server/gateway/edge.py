@@ -7,37 +7,31 @@ import logging
 import re
 from http import HTTPStatus
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 import grpc
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware.cors import CORSMiddleware
 
-from multimail_server.errors import DomainError, Reason
 from multimail_server.gateway.body import GoneError
-from multimail_server.gateway.failures import failure_of, fault
+from multimail_server.gateway.failures import CUT, failure_of, fault
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+    from multimail_server.gateway.door import Door
     from multimail_server.gateway.failures import Failure
 
 log = logging.getLogger("multimail.http")
 
+_ABSOLUTE = re.compile(rb"https?://[^/]*", re.IGNORECASE)
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
-# Whoever does not take a piece of the answer for so long has gone.
-_TAKES_WITHIN_S = 60.0
 # What pages in browsers may send and see.
 _GIVEN = ("authorization", "content-type", "idempotency-key", "last-event-id", "x-request-id", "x-request-timeout")
 _TOLD = ("retry-after", "x-request-id")
 _MCP = ("mcp-session-id", "mcp-protocol-version")
-_CUT = DomainError(
-    Reason.OUTCOME_UNKNOWN,
-    "The service stopped while it worked on this, which may or may not have happened; repeat it with the same "
-    "Idempotency-Key.",
-    retry_after_s=1,
-)
 _HEADERS = {
     "cache-control": "no-store",
     "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
@@ -71,13 +65,13 @@ class Edge:
     Args:
         app: The application.
         new_id: Makes an id with the given prefix.
-        is_leaving: Whether connections are to end with their next answer.
+        door: Where requests come from: it may be leaving, or be crowded.
     """
 
-    def __init__(self, app: ASGIApp, new_id: Callable[[str], str], is_leaving: Callable[[], bool]) -> None:
+    def __init__(self, app: ASGIApp, new_id: Callable[[str], str], door: Door) -> None:
         self._app = app
         self._new_id = new_id
-        self._is_leaving = is_leaving
+        self._door = door
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request."""
@@ -88,8 +82,12 @@ class Edge:
         request_id = given if _REQUEST_ID.fullmatch(given) else self._new_id("req")
         scope.setdefault("state", {})["request_id"] = request_id
         scope["app"] = self  # so that routes raise what they refuse
-        exchange = _Exchange(scope, receive, send, self._is_leaving)
+        if absolute := _ABSOLUTE.match(scope["raw_path"]):  # RFC 9112, 3.2.2
+            scope["raw_path"] = scope["raw_path"][absolute.end() :] or b"/"
+            scope["path"] = unquote(scope["raw_path"].decode("ascii"))
+        exchange = _Exchange(scope, receive, send, ends=lambda: self._door.leaving or self._door.crowded)
         try:
+            self._door.let_in()
             await self._app(scope, exchange.receive, exchange.send)
         except GoneError:
             return
@@ -103,7 +101,7 @@ class Edge:
 def _failure(error: BaseException, request_id: str) -> Failure:
     """How an error is answered; noted in the log, unless it was a call's, which has a line of its own."""
     if isinstance(error, asyncio.CancelledError):  # by the stop of the service, which can wait no longer
-        error = _CUT
+        error = CUT
     failure = failure_of(error)
     if failure is None:
         log.error("a request failed: request_id=%s", request_id, exc_info=error)
@@ -120,11 +118,11 @@ class _Exchange:
         started: Whether the answer has begun.
     """
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send, is_leaving: Callable[[], bool]) -> None:
+    def __init__(self, scope: Scope, receive: Receive, send: Send, *, ends: Callable[[], bool]) -> None:
         self._id = request_id_of(scope)
         self._receive = receive
         self._send = send
-        self._is_leaving = is_leaving
+        self._ends = ends
         self._unread = _has_body(scope)
         self.started = False
 
@@ -139,17 +137,13 @@ class _Exchange:
         if message["type"] == "http.response.start":
             self.started = True
             self._complete(MutableHeaders(raw=message["headers"]), message["status"])
-        try:
-            async with asyncio.timeout(_TAKES_WITHIN_S):
-                await self._send(message)
-        except TimeoutError:
-            raise GoneError from None
+        await self._send(message)
 
     def _complete(self, headers: MutableHeaders, status: int) -> None:
         headers["x-request-id"] = self._id
         for name, value in _HEADERS.items():
             headers.setdefault(name, value)
-        if self._is_leaving() or (self._unread and status >= HTTPStatus.BAD_REQUEST):
+        if self._ends() or (self._unread and status >= HTTPStatus.BAD_REQUEST):
             headers["connection"] = "close"
 
 

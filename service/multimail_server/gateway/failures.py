@@ -35,13 +35,22 @@ HTTP_STATUSES = {
     _CODE.DEADLINE_EXCEEDED: 504,
 }
 _BY_NUMBER = {code.value[0]: code for code in _CODE}
+CUT = DomainError(
+    Reason.OUTCOME_UNKNOWN,
+    "The service stopped while it worked on this, which may or may not have happened; repeat it with the same "
+    "Idempotency-Key.",
+    retry_after_s=1,
+)
 # What is said when the call did not come to an answer of the service's own.
 _UNANSWERED = {
-    _CODE.DEADLINE_EXCEEDED: DomainError(Reason.OUT_OF_TIME, "The call took too long."),
-    _CODE.UNAVAILABLE: DomainError(
-        Reason.SHUTTING_DOWN, "The service is stopping; try again shortly.", retry_after_s=1
+    _CODE.DEADLINE_EXCEEDED: DomainError(
+        Reason.OUT_OF_TIME,
+        "The call took too long; a change may or may not have happened: repeat it with the same Idempotency-Key.",
     ),
-    _CODE.RESOURCE_EXHAUSTED: DomainError(Reason.MALFORMED_REQUEST, "The request is larger than 16 MiB."),
+    _CODE.UNAVAILABLE: CUT,
+    _CODE.RESOURCE_EXHAUSTED: DomainError(
+        Reason.MALFORMED_REQUEST, "The request, or its answer, is larger than 16 MiB; ask for less at once."
+    ),
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import socket
 import tempfile
+import time
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ import grpc
 
 from multimail_server.gateway.door import Door
 from multimail_server.gateway.edge import Edge, with_cors
-from multimail_server.gateway.parts import app_of, parts_of
+from multimail_server.gateway.parts import app_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -34,6 +35,7 @@ _CHANNEL_OPTIONS = [
 _LONGEST_FOLDER = 60
 _PREFIX, _SOCKET = "multimail-grpc-", "grpc"
 _ANSWERS_WITHIN_S = 0.5
+_YOUNG_S = 60.0
 
 
 @contextmanager
@@ -51,6 +53,8 @@ def _sweep(where: Path) -> None:
     """Removes the folders of services that were killed: nobody listens on the sockets in them any more."""
     for path in where.glob(f"{_PREFIX}*/{_SOCKET}"):
         try:
+            if time.time() - path.lstat().st_mtime < _YOUNG_S:
+                continue  # another worker's, perhaps, that is about to listen
             with socket.socket(socket.AF_UNIX) as probe:
                 probe.settimeout(_ANSWERS_WITHIN_S)
                 probe.connect(str(path))
@@ -85,8 +89,8 @@ class Gateway:
     async def open(self) -> None:
         """Answers requests from now on; the port must be reserved, and gRPC be served."""
         self._channel = grpc.aio.insecure_channel(self._target, options=_CHANNEL_OPTIONS)
-        app: ASGIApp = app_of(parts_of(self._settings, self._target, self._channel, self._check, self._links))
-        app = Edge(app, self._new_id, lambda: self.door.leaving)
+        app: ASGIApp = app_for(self._settings, self._target, self._channel, self._check, self._links)
+        app = Edge(app, self._new_id, self.door)
         await self.door.open(with_cors(app, self._settings.allowed_origins))
 
     async def close(self) -> None:

@@ -7,6 +7,7 @@ import binascii
 import difflib
 import json
 import re
+from decimal import Decimal
 from functools import cache
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -38,6 +39,7 @@ _INTEGERS = {
 }
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 _SPAN = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)([smhd])")
+_LONGEST_S = 315_576_000_000  # 10,000 years, which is protobuf's own bound
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -61,11 +63,11 @@ def _malformed(why: str) -> NoReturn:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    made = dict(pairs)
-    if len(made) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the key {twice[:64]!r} stands in one object twice")
+    made: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in made:
+            raise ValueError(f"the key {name[:64]!r} stands in one object twice")
+        made[name] = value
     return made
 
 
@@ -85,12 +87,12 @@ def message_of(descriptor: Descriptor, given: Any, path: str = "") -> Message:
     return made
 
 
-def unknown(descriptor: Descriptor, name: str, where: str) -> Violation:
-    """What to say of a field that a message does not have."""
+def unknown(descriptor: Descriptor, name: str, where: str) -> DomainError:
+    """The refusal of a field that a message does not have."""
     names = list(descriptor.fields_by_name)
-    close = difflib.get_close_matches(name, names, 1)
+    close = difflib.get_close_matches(name[:64], names, 1)
     hint = f"did you mean {close[0]}?" if close else "there are " + (", ".join(names) or "none")
-    return Violation(where[:200], f"is no field of {descriptor.name}; {hint}")
+    return invalid_field(where[:200], f"is no field of {descriptor.name}; {hint}")
 
 
 def _below(path: str, name: str) -> str:
@@ -118,19 +120,17 @@ def _of_message(descriptor: Descriptor) -> Read:
         problems = Violations()
         values: dict[str, Any] = {}
         chosen: dict[str, str] = {}
-        for name, value in given.items():
-            field = descriptor.fields_by_name.get(name)
-            where = _below(path, name)
-            if field is None:
-                problems.found.append(unknown(descriptor, name, where))
-                continue
-            if value is None and not _knows_null(field):
-                continue  # as if it were left out
-            oneof = field.containing_oneof
-            if oneof is not None and (other := chosen.setdefault(oneof.name, name)) != name:
-                problems.add(where, f"cannot stand beside {other}: give only one of them")
-                continue
+        for name, value in problems.until_full(given.items()):
             with problems.collected():
+                where = _below(path, name)
+                field = descriptor.fields_by_name.get(name)
+                if field is None:
+                    raise unknown(descriptor, name, where)
+                if value is None and not _knows_null(field):
+                    continue  # as if it were left out
+                oneof = field.containing_oneof
+                if oneof is not None and (other := chosen.setdefault(oneof.name, name)) != name:
+                    raise invalid_field(where, f"cannot stand beside {other}: give only one of them")
                 if name not in readers:
                     readers[name] = _of_field(field)
                 values[name] = readers[name](value, where)
@@ -158,8 +158,8 @@ def _of_map(key_of: Read, value_of: Read) -> Read:
         if not isinstance(given, dict):
             raise invalid_field(path, "must be an object")
         problems, made = Violations(), {}
-        for key, value in given.items():
-            where = f'{path}["{key}"]'
+        for key, value in problems.until_full(given.items()):
+            where = f'{path}["{key[:200]}"]'
             with problems.collected():
                 made[key_of(key, where)] = value_of(value, where)
         problems.raise_if_any()
@@ -173,7 +173,7 @@ def _of_list(one: Read) -> Read:
         if not isinstance(given, list):
             raise invalid_field(path, "must be a list")
         problems, made = Violations(), []
-        for number, value in enumerate(given):
+        for number, value in problems.until_full(enumerate(given)):
             with problems.collected():
                 made.append(one(value, f"{path}[{number}]"))
         problems.raise_if_any()
@@ -285,11 +285,9 @@ def _duration(given: Any, path: str) -> Any:
     made = Duration()
     found = _SPAN.fullmatch(given) if isinstance(given, str) else None
     if found is not None:
-        try:
-            made.FromNanoseconds(round(float(found[1]) * _SECONDS[found[2]] * 1_000_000_000))
-        except (ValueError, OverflowError):
-            pass
-        else:
+        seconds = Decimal(found[1]) * _SECONDS[found[2]]
+        if seconds <= _LONGEST_S:
+            made.FromNanoseconds(int(seconds * 1_000_000_000))
             return made
     raise invalid_field(path, 'must be a span of time such as "90s", "15m", "36h" or "7d"')
 

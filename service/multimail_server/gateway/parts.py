@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from starlette.routing import Mount, Route, Router
+from starlette.routing import Route, Router
 
 from multimail.v1 import contact_service_pb2, mail_service_pb2
 from multimail_server.gateway import health, unsubscribing
+from multimail_server.gateway.large import Bounded, Large
 from multimail_server.gateway.openapi import serve
 from multimail_server.gateway.transcoder import Transcoder
 
@@ -46,8 +47,8 @@ class Part:
     running: Sequence[AbstractAsyncContextManager[object]] = field(default=())
 
 
-def parts_of(settings: Settings, target: str, channel: grpc.aio.Channel, check: Check, links: Links) -> list[Part]:
-    """Every part, in the order in which they are asked.
+def app_for(settings: Settings, target: str, channel: grpc.aio.Channel, check: Check, links: Links) -> ASGIApp:
+    """The application of every part; what none has a route for is asked of the transcoder.
 
     Args:
         settings: How the service runs.
@@ -56,27 +57,28 @@ def parts_of(settings: Settings, target: str, channel: grpc.aio.Channel, check: 
         check: Refuses a caller before much is read; see Transcoder.
         links: What links for unsubscribing lead to.
     """
-    return [
+    large = Large()
+    parts = [
         Part(health.routes(channel)),
         Part(serve.routes(SERVICES)),
-        *_tools(settings, target),
+        *_tools(settings, target, large),
         Part(unsubscribing.routes(links)),
-        Part([Mount("", Transcoder(channel, SERVICES, check))]),
     ]
+    return app_of(parts, Transcoder(channel, SERVICES, check, large))
 
 
-def _tools(settings: Settings, target: str) -> list[Part]:
+def _tools(settings: Settings, target: str, large: Large) -> list[Part]:
     """The door for models, where what it needs is installed: the extra mcp."""
     if find_spec("mcp") is None:
         return []
     from multimail.mcp.http import App  # noqa: PLC0415  there only with the extra
 
     app = App(target, allowed_hosts=settings.allowed_hosts, allowed_origins=settings.allowed_origins, tls=False)
-    return [Part([Route("/mcp", app)], [app.running()])]
+    return [Part([Route("/mcp", Bounded(app, large))], [app.running()])]
 
 
-def app_of(parts: Sequence[Part]) -> ASGIApp:
-    """The application of these parts."""
+def app_of(parts: Sequence[Part], otherwise: ASGIApp) -> ASGIApp:
+    """The application of these parts, and of what answers requests that they have no route for."""
 
     @asynccontextmanager
     async def lifespan(_: object) -> AsyncIterator[None]:
@@ -86,4 +88,5 @@ def app_of(parts: Sequence[Part]) -> ASGIApp:
                     await stack.enter_async_context(each)
             yield
 
-    return Router([route for part in parts for route in part.routes], redirect_slashes=False, lifespan=lifespan)
+    routes = [route for part in parts for route in part.routes]
+    return Router(routes, redirect_slashes=False, default=otherwise, lifespan=lifespan)

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import difflib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qsl
 
 from google.protobuf.descriptor import FieldDescriptor
 
-from multimail_server.errors import DomainError, Violations, invalid, invalid_field
+from multimail_server.errors import DomainError, Violations, invalid_field
 from multimail_server.gateway.given import json_of, unknown
 from multimail_server.gateway.shown import WRAPPERS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from google.protobuf.descriptor import Descriptor
+
+T = TypeVar("T")
 
 _MAX_PARAMETERS = 200
 _NUMBERS = frozenset(
@@ -34,10 +36,11 @@ _CONDITIONS = "filters"
 def parameters_of(query: bytes) -> list[tuple[str, str]]:
     """The query's parameters, in order; INVALID_FIELD when they are not UTF-8 or too many."""
     try:
+        pieces = [each for each in query.decode("ascii").split("&") if each]  # forms leave a & at the end
         return parse_qsl(
-            query.decode("ascii"),
+            "&".join(pieces),
             keep_blank_values=True,
-            strict_parsing=bool(query),
+            strict_parsing=bool(pieces),
             errors="strict",
             max_num_fields=_MAX_PARAMETERS,
         )
@@ -65,12 +68,12 @@ def add_query(
         request: The request as plain data.
         descriptor: What message it is.
         parameters: Names, dotted where fields have fields, and values.
-        taken: Fields that stand elsewhere, in the path or the body.
+        taken: Paths of fields that stand elsewhere, in the path or the body; their siblings may stand in the query.
     """
     problems = Violations()
     for path, text in parameters:
         with problems.collected():
-            if path.partition(".")[0] in taken:
+            if any(path == each or path.startswith(each + ".") for each in taken):
                 raise invalid_field(path[:200], "stands in the path or the body, not in the query")
             _put(request, descriptor, path, text)
     problems.raise_if_any()
@@ -105,26 +108,29 @@ def _put_unknown(request: dict[str, Any], descriptor: Descriptor, path: str, tex
     """A parameter that is no field: a condition, where conditions are taken and it does not look like a slip."""
     conditions = descriptor.fields_by_name.get(_CONDITIONS)
     if conditions is None or difflib.get_close_matches(path, list(descriptor.fields_by_name), 1, 0.8):
-        raise invalid([unknown(descriptor, path, path)])
+        raise unknown(descriptor, path, path)
     _put_once(_object_at(request, _CONDITIONS, path), path, _json_or_text(text), path)
 
 
 def _object_at(target: dict[str, Any], name: str, path: str) -> dict[str, Any]:
-    inner = target.setdefault(name, {})
-    if not isinstance(inner, dict):
-        raise invalid_field(path[:200], f"cannot stand beside {name}")
-    return inner
+    return _inner_at(target, name, path, dict)
 
 
 def _list_at(target: dict[str, Any], name: str, path: str) -> list[Any]:
-    inner = target.setdefault(name, [])
-    if not isinstance(inner, list):
+    return _inner_at(target, name, path, list)
+
+
+def _inner_at(target: dict[str, Any], name: str, path: str, kind: Callable[[], T]) -> T:
+    if target.get(name) is None:  # null is as if it were left out
+        target[name] = kind()
+    inner: T = target[name]
+    if type(inner) is not kind:
         raise invalid_field(path[:200], f"cannot stand beside {name}")
     return inner
 
 
 def _put_once(target: dict[str, Any], name: str, value: Any, path: str) -> None:
-    if name in target:
+    if target.get(name) is not None:
         raise invalid_field(path[:200], "is given twice, and not the same")
     target[name] = value
 

@@ -24,23 +24,22 @@ if TYPE_CHECKING:
     from starlette.types import Send
 
     from multimail_server.gateway.bindings import Binding
+    from multimail_server.gateway.large import Large
 
 # For so long an error still becomes the answer's status; after that it is the stream's last line.
 _ERRS_WITHIN_S = 0.2
 # Proxies cut what is silent for a minute.
 _BEATS_EVERY_S = 15.0
-# How many outcomes of an import are kept for one who does not read them while he sends.
-_MAX_UNREAD = 500_000
 # What the service sends at once with every stream that it accepts.
 _ACCEPTED = "x-request-id"
 
 
 @dataclass(frozen=True, slots=True)
 class _Lines:
-    """One JSON object per line."""
+    """One JSON object per line; an empty line says that the stream is alive."""
 
     content_type: str = "application/x-ndjson"
-    beat: bytes = b""
+    beat: bytes = b"\n"
 
     def message(self, value: Any, position: Any) -> bytes:
         """One message."""
@@ -80,7 +79,8 @@ def resume(message: Any, request: Request) -> None:
     if not last.isdecimal() or int(last) >= 2**63:
         raise invalid_field("Last-Event-ID", "must be the id of an event of this stream")
     message.after_seq = int(last)
-    message.only_new = False
+    if "only_new" in message.DESCRIPTOR.fields_by_name:
+        message.ClearField("only_new")
 
 
 async def follow(request: Request, call: Any, binding: Binding, send: Send) -> None:
@@ -125,7 +125,7 @@ async def _tell(answer: _Answer, call: Any, binding: Binding, messages: AsyncIte
             if answer.begun or (accepted and not following.done()):
                 await answer.begin()
             while not (await asyncio.wait({following}, timeout=_BEATS_EVERY_S))[0]:
-                if answer.begun and answer.form.beat:
+                if answer.begun:
                     await answer.say(answer.form.beat)
             message = following.result()
             await answer.begin()
@@ -153,23 +153,36 @@ async def _read(call: Any) -> AsyncIterator[Message]:
         yield message
 
 
-async def exchange(request: Request, call: Any, binding: Binding, fields: dict[str, Any], send: Send) -> None:
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """How lines become messages.
+
+    Attributes:
+        fields: What the URL says of each message. A field `row` is the number of the first line.
+        large: What large bodies there are, for a line may be one.
+    """
+
+    fields: dict[str, Any]
+    large: Large
+
+
+async def exchange(request: Request, call: Any, binding: Binding, rows: Rows, send: Send) -> None:
     """Sends every line of the body as one message, and answers with what the call streams meanwhile.
+
+    Nothing is kept for one who does not read: no more is taken of him than he takes, and the connection is cut when he
+    takes nothing.
 
     Args:
         request: The request.
         call: The call.
         binding: What it is; its body is the field that a line holds.
-        fields: What the URL says of each message. A field `row` is the number of the first line.
+        rows: How a line becomes a message.
         send: Where the answer goes.
     """
-    unread: asyncio.Queue[Message | Exception | None] = asyncio.Queue(_MAX_UNREAD)
-    forwarding = asyncio.ensure_future(_forward(request, call, binding, fields))
+    forwarding = asyncio.ensure_future(_forward(request, call, binding, rows))
 
     async def answers() -> AsyncIterator[Message]:
-        while (each := await unread.get()) is not None:
-            if isinstance(each, Exception):
-                raise each
+        async for each in _read(call):
             yield each
         await forwarding  # raises what was wrong with a line
 
@@ -178,37 +191,24 @@ async def exchange(request: Request, call: Any, binding: Binding, fields: dict[s
         if not isinstance(forwarding.exception(), body.GoneError):
             await body.until_gone(request.receive)
 
-    collecting = asyncio.ensure_future(_collect(call, unread))
     try:
         await body.unless_gone(_tell(_Answer(send, _Lines()), call, binding, answers()), left())
     finally:
         call.cancel()
         forwarding.cancel()
-        collecting.cancel()
-        await asyncio.gather(forwarding, collecting, return_exceptions=True)
+        await asyncio.gather(forwarding, return_exceptions=True)
 
 
-async def _collect(call: Any, unread: asyncio.Queue[Message | Exception | None]) -> None:
-    """Takes what is answered, read or not: else one who sends all before he reads would wait for ever."""
-    try:
-        async for message in _read(call):
-            await unread.put(message)
-        await unread.put(None)
-    except grpc.aio.AioRpcError as error:
-        await unread.put(error)
-
-
-async def _forward(request: Request, call: Any, binding: Binding, fields: dict[str, Any]) -> None:
+async def _forward(request: Request, call: Any, binding: Binding, rows: Rows) -> None:
     """Sends the lines on; what was right before one that is not is still done."""
-    descriptor = binding.rpc.input_type
+    descriptor, fields = binding.rpc.input_type, dict(rows.fields)
     first = fields.pop("row", 0) if "row" in descriptor.fields_by_name else None
     number = 0
     try:
         async for line in body.lines(request.receive):
             number += 1
             given = dict(fields) if first is None else {**fields, "row": first + number - 1}
-            given |= _line(line, number) if binding.body == ALL else {binding.body: _line(line, number)}
-            await call.write(message_of(descriptor, given))
+            await call.write(await rows.large.read(len(line), _row, binding, given, line, number))
     except DomainError as error:
         raise _about_line(error, number) from None
     finally:
@@ -216,11 +216,15 @@ async def _forward(request: Request, call: Any, binding: Binding, fields: dict[s
             await call.done_writing()
 
 
-def _line(line: bytes, number: int) -> Any:
+def _row(binding: Binding, given: dict[str, Any], line: bytes, number: int) -> Message:
+    """The message of a line, besides what is given of it already."""
     try:
-        return json_of(line)
+        found = json_of(line)
     except DomainError as error:
         raise DomainError(error.reason, error.message.replace("The body", f"Line {number}")) from None
+    if binding.body == ALL and not isinstance(found, dict):
+        raise invalid_field("the line", "must be an object")
+    return message_of(binding.rpc.input_type, given | (found if binding.body == ALL else {binding.body: found}))
 
 
 def _about_line(error: DomainError, number: int) -> DomainError:

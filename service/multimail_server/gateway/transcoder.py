@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
@@ -31,12 +30,10 @@ if TYPE_CHECKING:
 
     from multimail_server.gateway.bindings import Binding
     from multimail_server.gateway.http_rule import Found
+    from multimail_server.gateway.large import Large
 
     Check = Callable[[str, Sequence[tuple[str, str | bytes]]], Awaitable[object]]
 
-# What is read on the loop itself; more would keep everybody waiting.
-_SMALL_BYTES = 128 << 10
-_LARGE_AT_ONCE = 2
 _TIMEOUT = re.compile(r"[0-9]{1,5}(?:\.[0-9]{1,3})?")
 _JSON = re.compile(r"application/([a-z0-9.+-]+\+)?json")
 _LINES = re.compile(r"application/(x-ndjson|jsonl|x-jsonlines)")
@@ -51,15 +48,18 @@ class Transcoder:
     Args:
         channel: Where the services are.
         services: Their descriptors.
-        check: Refuses a caller by the method and the metadata of a call, before much is read.
+        check: Refuses a caller by the method and the metadata of a call, before anything is read.
+        large: What large bodies there are.
     """
 
-    def __init__(self, channel: grpc.aio.Channel, services: Iterable[ServiceDescriptor], check: Check) -> None:
+    def __init__(
+        self, channel: grpc.aio.Channel, services: Iterable[ServiceDescriptor], check: Check, large: Large
+    ) -> None:
         self._check = check
+        self._large = large
         bindings = bindings_of(services)
         self._table = table_of(bindings)
         self._stubs = {each.grpc_path: _stub(channel, each) for each in bindings}
-        self._large = asyncio.Semaphore(_LARGE_AT_ONCE)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request."""
@@ -71,12 +71,15 @@ class Transcoder:
         binding = found.target
         call: dict[str, Any] = {"metadata": _metadata(request), "timeout": _timeout(request)}
         stub = self._stubs[binding.grpc_path]
+        if body.told_bytes(request):  # nothing of a stranger's is read
+            await self._check(binding.grpc_path, call["metadata"])
         if binding.rpc.client_streaming:
             _require(request, _LINES, "one JSON object per line, content-type: application/x-ndjson")
             first = self._request(found, request, {})
-            await streams.exchange(request, stub(**call), binding, first, send)
+            await streams.exchange(request, stub(**call), binding, streams.Rows(first, self._large), send)
             return
-        message = await self._message(found, request)
+        async with self._large.held(body.told_bytes(request)):
+            message = await self._message(found, request)
         if binding.rpc.server_streaming:
             streams.resume(message, request)
             await streams.follow(request, stub(message, **call), binding, send)
@@ -118,18 +121,13 @@ class Transcoder:
     async def _message(self, found: Found[Binding], request: Request) -> Message:
         """The request as the message it stands for."""
         binding = found.target
-        if body.told_bytes(request) > _SMALL_BYTES:
-            await self._check(binding.grpc_path, _metadata(request))
         raw = await body.whole(request)
         if not binding.body:
             if raw.strip():
                 raise invalid_field("the body", "must be empty: this call takes its fields in the query")
         elif raw:
             _require(request, _JSON, "JSON, content-type: application/json")
-        if len(raw) <= _SMALL_BYTES:
-            return self._read(found, request, raw)
-        async with self._large:
-            return await asyncio.to_thread(self._read, found, request, raw)
+        return await self._large.read(len(raw), self._read, found, request, raw)
 
     def _read(self, found: Found[Binding], request: Request, raw: bytes) -> Message:
         binding = found.target
@@ -148,8 +146,8 @@ class Transcoder:
         parameters = parameters_of(request.scope["query_string"])
         if binding.body == ALL and parameters:
             raise invalid_field(parameters[0][0][:200], "stands in the query; this call takes its fields in the body")
-        taken = {each.partition(".")[0] for each in found.values} | {binding.body}
-        add_query(given, descriptor, parameters, frozenset(taken))
+        taken = frozenset({*found.values, binding.body} - {""})
+        add_query(given, descriptor, parameters, taken)
         _add_key(given, binding, request.headers.get("idempotency-key", ""))
         return given
 
@@ -202,5 +200,8 @@ def _add_key(given: dict[str, Any], binding: Binding, key: str) -> None:
     if len(key) > 1 and key[0] == key[-1] == '"':  # as its draft would have it
         key = key[1:-1]
     name = next((each for each in _REPEATABLE if each in binding.rpc.input_type.fields_by_name), "")
-    if key and name and given.setdefault(name, key) != key:
+    if not key or not name:
+        return
+    given[name] = given.get(name) or key
+    if given[name] != key:
         raise invalid_field(name, "is not what the header Idempotency-Key says; give one of them")

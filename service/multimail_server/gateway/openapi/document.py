@@ -35,8 +35,10 @@ the same content gives the same outcome for 30 days.
 
 **Pages.** Hand `next_page_token` back as `page_token`, all else as it was, until it is empty.
 
-**Streams.** One JSON object a line, or with `Accept: text/event-stream` an event each. An error before the first one is
-the answer's status; a later one is the last line, or an event named `error`.
+**Streams.** One JSON object a line, or with `Accept: text/event-stream` an event each; while nothing happens an empty
+line, or a comment, comes every 15 seconds. An error before the first one is the answer's status; a later one is the
+last line, or an event named `error`. An import is answered while it comes: read while you send, for no more is taken
+than you take, and who takes nothing for a minute is cut off.
 
 **Errors.** The same object for all: an HTTP status, a sentence for a person, and a reason for a program. Every answer
 has an `x-request-id`; a call may bring its own.
