@@ -93,10 +93,9 @@ async def unless_gone(work: Awaitable[T], leaving: Awaitable[object]) -> T:
             return working.result()
         raise GoneError
     finally:
+        working.cancel()
         left.cancel()
-        if not working.done():
-            working.cancel()
-            await asyncio.gather(working, return_exceptions=True)
+        await asyncio.gather(working, left, return_exceptions=True)
 
 
 async def _pieces(receive: Receive) -> AsyncIterator[bytes]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import grpc
 
+from multimail_server.gateway.body import MAX_BODY_BYTES
 from multimail_server.gateway.door import Door
 from multimail_server.gateway.edge import Edge, with_cors
 from multimail_server.gateway.parts import app_for
@@ -25,10 +26,9 @@ if TYPE_CHECKING:
     from multimail_server.gateway.unsubscribing import Links
     from multimail_server.settings import Settings
 
-_MAX_MESSAGE_BYTES = 16 << 20
 _CHANNEL_OPTIONS = [
-    ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
-    ("grpc.max_send_message_length", _MAX_MESSAGE_BYTES),
+    ("grpc.max_receive_message_length", MAX_BODY_BYTES),
+    ("grpc.max_send_message_length", MAX_BODY_BYTES),
     ("grpc.enable_retries", 0),  # the caller decides whether to try again
 ]
 # What a socket's path may hold is 104 bytes on some systems.

@@ -11,6 +11,7 @@ from starlette.routing import Route, Router
 
 from multimail.v1 import contact_service_pb2, mail_service_pb2
 from multimail_server.gateway import health, unsubscribing
+from multimail_server.gateway.body import MAX_BODY_BYTES
 from multimail_server.gateway.large import Bounded, Large
 from multimail_server.gateway.openapi import serve
 from multimail_server.gateway.transcoder import Transcoder
@@ -73,7 +74,13 @@ def _tools(settings: Settings, target: str, large: Large) -> list[Part]:
         return []
     from multimail.mcp.http import App  # noqa: PLC0415  there only with the extra
 
-    app = App(target, allowed_hosts=settings.allowed_hosts, allowed_origins=settings.allowed_origins, tls=False)
+    app = App(
+        target,
+        allowed_hosts=settings.allowed_hosts,
+        allowed_origins=settings.allowed_origins,
+        tls=False,
+        max_body_bytes=MAX_BODY_BYTES,
+    )
     return [Part([Route("/mcp", Bounded(app, large))], [app.running()])]
 
 

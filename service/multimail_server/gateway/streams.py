@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from multimail_server.gateway.given import json_of, message_of
 from multimail_server.gateway.shown import json_bytes, shown, shown_field
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator, AsyncIterator
 
     from google.protobuf.message import Message
     from starlette.requests import Request
@@ -87,8 +87,9 @@ async def follow(request: Request, call: Any, binding: Binding, send: Send) -> N
     """Answers with what the call streams; the call is cancelled when whoever asked leaves."""
     form = _Events() if "text/event-stream" in request.headers.get("accept", "") else _Lines()
     try:
-        telling = _tell(_Answer(send, form), call, binding, _read(call))
-        await body.unless_gone(telling, body.until_gone(request.receive))
+        async with aclosing(_read(call)) as messages:
+            telling = _tell(_Answer(send, form), call, binding, messages)
+            await body.unless_gone(telling, body.until_gone(request.receive))
     finally:
         call.cancel()
 
@@ -141,6 +142,7 @@ async def _tell(answer: _Answer, call: Any, binding: Binding, messages: AsyncIte
         await answer.say(answer.form.error(failure.body), more=False)
     finally:
         following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
 
 
 def _said(form: _Lines | _Events, message: Message, binding: Binding) -> bytes:
@@ -148,7 +150,7 @@ def _said(form: _Lines | _Events, message: Message, binding: Binding) -> bytes:
     return form.message(value, getattr(message, "seq", None))
 
 
-async def _read(call: Any) -> AsyncIterator[Message]:
+async def _read(call: Any) -> AsyncGenerator[Message, None]:
     while (message := await call.read()) is not grpc.aio.EOF:
         yield message
 
@@ -181,7 +183,7 @@ async def exchange(request: Request, call: Any, binding: Binding, rows: Rows, se
     """
     forwarding = asyncio.ensure_future(_forward(request, call, binding, rows))
 
-    async def answers() -> AsyncIterator[Message]:
+    async def answers() -> AsyncGenerator[Message, None]:
         async for each in _read(call):
             yield each
         await forwarding  # raises what was wrong with a line
@@ -192,7 +194,8 @@ async def exchange(request: Request, call: Any, binding: Binding, rows: Rows, se
             await body.until_gone(request.receive)
 
     try:
-        await body.unless_gone(_tell(_Answer(send, _Lines()), call, binding, answers()), left())
+        async with aclosing(answers()) as messages:
+            await body.unless_gone(_tell(_Answer(send, _Lines()), call, binding, messages), left())
     finally:
         call.cancel()
         forwarding.cancel()
