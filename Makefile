@@ -43,7 +43,7 @@ demo: .venv/.run ## show the whole of it against a service that runs
 	@exec $(BIN)/python demo/run.py
 
 test: .venv/.dev ## run the tests, in two processes; FILTER=name picks, ARGS=… goes to pytest
-	@exec $(BIN)/python -m pytest $(if $(FILTER),-k '$(FILTER)',-n 2 --dist loadgroup) $(ARGS)
+	@exec $(BIN)/python -m pytest $(if $(FILTER),-k '$(FILTER)',-n 2 --dist loadfile --no-loadscope-reorder) $(ARGS)
 
 faults: .venv/.dev ## kill, cut and misbehave at length, and print what was counted (bounded: about half an hour)
 	@FAULTS=full exec $(BIN)/python -m pytest tests/faults $(if $(FILTER),-k '$(FILTER)') $(ARGS)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from pymongo import monitoring
+from xdist.scheduler import LoadFileScheduling
 
 import multimail
 from multimail_server.app import Running, Service
@@ -26,11 +27,16 @@ READ_WRITE = ("read", "write", "send", "admin")
 _numbers = itertools.count(1)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where tests run in several processes, those of a file stay together, and all that kill and cut in one of them."""
-    for item in items:
-        path = item.path.relative_to(Path(__file__).parent)
-        item.add_marker(pytest.mark.xdist_group(path.parts[0] if path.parts[0] == "faults" else str(path)))
+class Together(LoadFileScheduling):
+    """Where tests run in several processes, those of a file stay together, and all that kill and cut in one process."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "tests/faults" if nodeid.startswith("tests/faults/") else str(super()._split_scope(nodeid))
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Together:
+    """Deals tests out so."""
+    return Together(config, log)
 
 
 class Commands(monitoring.CommandListener):
