@@ -78,6 +78,7 @@ async def test_a_watch_ends_with_ctrl_c(cli: Cli, account: Account) -> None:
     process = await asyncio.create_subprocess_exec(
         PROGRAM, "watch", "--after-seq", "0", "--json", env=os.environ | cli.env,
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell may have it ignored behind an &
     )  # fmt: skip
     await cli.say("contacts", "upsert", "a@acme.test")
     assert process.stdout is not None
