@@ -7,6 +7,7 @@ import logging
 import os
 import random
 import time
+from abc import ABC, abstractmethod
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -123,16 +124,16 @@ class Running:
         return self.door.port
 
 
-class Startable(Generic[T]):
+class Startable(ABC, Generic[T]):
     """Something of many parts; use as an async context manager. It stops in the reverse order of its start."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._stack = AsyncExitStack()
 
+    @abstractmethod
     async def _start(self) -> T:
         """Starts every part, noting on the stack how it stops."""
-        raise NotImplementedError
 
     async def __aenter__(self) -> T:
         """Starts everything; what was started is stopped again when a later part fails."""

@@ -6,12 +6,15 @@ import asyncio
 import functools
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import grpc
+from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
+from multimail.v1 import contact_service_pb2 as contacts_pb
 from multimail.v1 import contact_service_pb2_grpc, error_reason_pb2, mail_pb2, mail_service_pb2_grpc
 from multimail.v1 import mail_service_pb2 as pb
 
@@ -19,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
     from tests.conftest import Account
+
+GATED = mail_pb2.OVERSIGHT_MODE_GATED_SEND
 
 
 class Bound:
@@ -131,6 +136,24 @@ async def all_notifications(mail: Any, after_seq: int = 0) -> list[Any]:
         token = page.next_page_token
         if not token:
             return found
+
+
+def at(**ahead: float) -> Timestamp:
+    """The time so far from now."""
+    stamp = Timestamp()
+    stamp.FromDatetime(datetime.now(UTC) + timedelta(**ahead))
+    return stamp
+
+
+async def get(mail: Any, email: mail_pb2.Email) -> mail_pb2.Email:
+    """The mail as it is now."""
+    found: mail_pb2.Email = await mail.GetEmail(pb.GetEmailRequest(id=email.id))
+    return found
+
+
+async def contact_of(contacts: Any, email: str) -> Any:
+    """The contact with this address."""
+    return await contacts.GetContact(contacts_pb.GetContactRequest(email=email))
 
 
 async def made(account: Account, name: str = "box", **rules: Any) -> str:

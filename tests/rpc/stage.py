@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tests.rpc.calls import decision, made, mail_to, sent, settled
+from tests.rpc.calls import GATED, decision, made, mail_to, sent, settled
 
 from multimail.v1 import contact_service_pb2 as contacts_pb
 from multimail.v1 import mail_pb2 as m
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
     from tests.conftest import Account
 
-GATED = m.OVERSIGHT_MODE_GATED_SEND
 RAW = b"From: bo@person.test\r\nTo: b@x.test\r\nSubject: %d\r\nMessage-ID: <%d@x>\r\n\r\nhello\r\n"
 # Calls that change something by a request_id, and the two whose effect a test of its own looks at.
 CHANGING = (

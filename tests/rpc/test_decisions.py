@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 from google.protobuf.duration_pb2 import Duration
 from tests.rpc.calls import (
+    GATED,
     all_notifications,
     approved,
     decision,
@@ -29,8 +30,6 @@ from multimail.v1 import mail_service_pb2 as pb
 
 if TYPE_CHECKING:
     from tests.conftest import Account
-
-GATED = m.OVERSIGHT_MODE_GATED_SEND
 
 
 async def test_held_mail_shows_what_a_decision_needs(account: Account) -> None:

@@ -2,21 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from google.protobuf.timestamp_pb2 import Timestamp
-from tests.rpc.calls import (
-    approved,
-    made,
-    reason_of,
-    refusal,
-    sent,
-    settled,
-    state_of,
-    stubs,
-    until,
-)
+from tests.rpc.calls import approved, get, made, reason_of, refusal, sent, settled, state_of, stubs, until
 from tests.rpc.relays import HANG_UP, Peer, make_due, serving
 
 from multimail.v1 import contact_service_pb2 as contacts_pb
@@ -25,27 +13,6 @@ from multimail.v1 import mail_service_pb2 as pb
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-
-GATED = m.OVERSIGHT_MODE_GATED_SEND
-
-
-def at(**ahead: float) -> Timestamp:
-    """The time so far from now."""
-    stamp = Timestamp()
-    stamp.FromDatetime(datetime.now(UTC) + timedelta(**ahead))
-    return stamp
-
-
-async def get(mail: Any, email: m.Email) -> m.Email:
-    """The mail as it is now."""
-    found: m.Email = await mail.GetEmail(pb.GetEmailRequest(id=email.id))
-    return found
-
-
-async def contact_of(contacts: Any, email: str) -> Any:
-    """The contact with this address."""
-    return await contacts.GetContact(contacts_pb.GetContactRequest(email=email))
 
 
 async def test_doubt_is_ended_by_a_person(engine_uri: str, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
-from tests.rpc.calls import all_notifications, delivered, made, refusal, stubs
+from tests.rpc.calls import all_notifications, at, delivered, made, refusal, stubs
 from tests.rpc.relays import Peer, arrive, letter, serving
 
 from multimail.v1 import contact_service_pb2 as contact_pb
@@ -152,8 +152,7 @@ async def test_reports_about_what_is_not_ours_are_refused(account: Account, clie
             assert 1 == len(words), words
             assert ("NOT_FOUND", "EMAIL_NOT_FOUND") == words.pop()[:2]
             assert [] == list((await get(theirs, foreign.id)).events)
-        future = Timestamp()
-        future.FromDatetime(datetime.now(UTC) + timedelta(days=2))
+        future = at(days=2)
         for fields, more in (
             ("address", {}), ("address", {"address": "c@ours.test"}), ("address", {"address": "no address"}),
             ("time", {"address": "a@ours.test", "time": future}),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, timedelta
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -12,10 +12,11 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.json_format import ParseDict
 from google.protobuf.struct_pb2 import Struct, Value
-from google.protobuf.timestamp_pb2 import Timestamp
 from tests.rpc.calls import (
+    GATED,
     all_notifications,
     approved,
+    at,
     made,
     mail_to,
     read_refusal,
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
     from tests.conftest import Account
 
 HOUR = Duration(seconds=3600)
-GATED = m.OVERSIGHT_MODE_GATED_SEND
 
 
 def within(seconds: int = 3600) -> pb.SendGuard:
@@ -66,13 +66,6 @@ def inbound(author: str, box: str, **headers: str) -> bytes:
     return f"From: {author}\r\nTo: {box}\r\nSubject: hi\r\n{extra}\r\nhello\r\n".encode()
 
 
-def in_(seconds: float) -> Timestamp:
-    """The time so many seconds from now."""
-    stamp = Timestamp()
-    stamp.FromDatetime(datetime.now(UTC) + timedelta(seconds=seconds))
-    return stamp
-
-
 async def test_not_contacted_within_names_all(account: Account) -> None:
     """A refusal says which rule, which earlier mail, its thread and agent, and when exactly to come back."""
     box = await made(account)
@@ -97,7 +90,7 @@ async def test_not_contacted_within_names_all(account: Account) -> None:
         assert (1, 1, contact.etag) == (after.interaction_count, after.thread_count, after.etag)
         assert "queued" == state_of(await sent(mail, box, "bo@person.test"))
         for email, ago, passes in (("old@person.test", 7200, True), ("new@person.test", 60, False)):
-            await contacts.UpsertContact(contacts_pb.UpsertContactRequest(email=email, last_contacted=in_(-ago)))
+            await contacts.UpsertContact(contacts_pb.UpsertContactRequest(email=email, last_contacted=at(seconds=-ago)))
             check = pb.BatchCheckSendsRequest(from_mailbox_email=box, to=[email], guard=within())
             (answer,) = (await mail.BatchCheckSends(check)).checks
             assert (email, "" if passes else "GUARD_REFUSED") == (email, reason_of(answer))
@@ -128,7 +121,7 @@ async def test_held_and_scheduled_mail_stands_in_the_way(account: Account) -> No
         ):
             for number, (how, from_box) in enumerate((("held", gated), ("scheduled", box), ("held", gated))):
                 person = f"{rule}-{number}@person.test"
-                more = {"send_time": in_(3600)} if how == "scheduled" else {}
+                more = {"send_time": at(hours=1)} if how == "scheduled" else {}
                 waits = await sent(mail, from_box, person, guard=guard, **more)
                 assert how == state_of(waits)
                 refused = await refusal(mail.SendEmail(mail_to(box, person, guard=guard)))

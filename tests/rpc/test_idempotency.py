@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.rpc.calls import (
+    GATED,
     all_notifications,
     approved,
     decision,
@@ -22,7 +23,7 @@ from tests.rpc.calls import (
     until,
 )
 from tests.rpc.relays import HANG_UP, Peer, serving
-from tests.rpc.stage import CHANGING, GATED, staged
+from tests.rpc.stage import CHANGING, staged
 
 from multimail.v1 import contact_service_pb2 as contacts_pb
 from multimail.v1 import contact_service_pb2_grpc, mail_service_pb2_grpc

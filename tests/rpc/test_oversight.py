@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from google.protobuf.duration_pb2 import Duration
-from google.protobuf.timestamp_pb2 import Timestamp
 from tests.rpc.calls import (
     all_notifications,
     approved,
+    at,
     decision,
     made,
     mail_to,
@@ -127,8 +126,7 @@ async def test_first_contact(account: Account) -> None:
         assert "queued" == state_of(await sent(mail, box, "new@friend.test"))
         await contacts.UpsertContact(contacts_pb.UpsertContactRequest(email="known@person.test"))
         assert "held" == state_of(await sent(mail, box, "known@person.test"))
-        told = Timestamp()
-        told.FromDatetime(datetime.now(UTC) - timedelta(days=1))
+        told = at(days=-1)
         await contacts.UpsertContact(contacts_pb.UpsertContactRequest(email="told@person.test", last_contacted=told))
         assert "held" == state_of(await sent(mail, box, "told@person.test")), "the agent's own word lifts no gate"
 

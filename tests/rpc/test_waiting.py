@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, timedelta
 from typing import TYPE_CHECKING, Any
 
 import grpc
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 from tests.rpc.calls import (
+    GATED,
     all_notifications,
     approved,
+    at,
+    contact_of,
     decision,
+    get,
     made,
     mail_to,
     read_refusal,
@@ -36,26 +40,6 @@ if TYPE_CHECKING:
 
     import pytest
     from tests.conftest import Account
-
-GATED = m.OVERSIGHT_MODE_GATED_SEND
-
-
-def at(**ahead: float) -> Timestamp:
-    """The time so far from now."""
-    stamp = Timestamp()
-    stamp.FromDatetime(datetime.now(UTC) + timedelta(**ahead))
-    return stamp
-
-
-async def get(mail: Any, email: m.Email) -> m.Email:
-    """The mail as it is now."""
-    found: m.Email = await mail.GetEmail(pb.GetEmailRequest(id=email.id))
-    return found
-
-
-async def contact_of(contacts: Any, email: str) -> Any:
-    """The contact with this address."""
-    return await contacts.GetContact(contacts_pb.GetContactRequest(email=email))
 
 
 async def test_scheduled_mail_goes_at_its_time(account: Account) -> None:
