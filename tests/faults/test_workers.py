@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 import signal
@@ -17,12 +18,14 @@ import pytest
 from aiosmtpd.smtp import SMTP
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from pymongo import MongoClient
+from tests.conftest import engine_on
 from tests.faults.test_kill import Server, Sink, between_mark_and_outcome, serving
+from tests.faults.world import best_engine
 
 from multimail.v1 import contact_service_pb2 as contact_pb
 from multimail.v1 import contact_service_pb2_grpc, mail_pb2, mail_service_pb2_grpc
 from multimail.v1 import mail_service_pb2 as pb
-from multimail_server.storage.embedded import find_running, is_alive
+from multimail_server.storage.embedded import DataLock, end_left_behind, find_running, is_alive
 from multimail_server.supervisor import pause_after
 
 if TYPE_CHECKING:
@@ -249,6 +252,18 @@ async def test_nothing_outlives_the_supervisor(tmp_path: Path) -> None:
         assert 3 == len(orphans)
     finally:
         await server.stop()
+
+
+@pytest.mark.parametrize("held_s", [0.4, 60.0])
+async def test_who_ends_what_was_left_waits_for_the_dying(tmp_path: Path, held_s: float) -> None:
+    """An engine whose service is still dying is ended once that is dead; one that another service took over is not."""
+    async with engine_on(tmp_path, best_engine()) as uri:
+        engine = int(json.loads((tmp_path / "engine.json").read_text())["pid"])
+        holder = DataLock(tmp_path)
+        holder.acquire()
+        asyncio.get_running_loop().call_later(held_s, holder.release)
+        await end_left_behind(tmp_path, uri)
+        assert (held_s > 1) == is_alive(engine)
 
 
 def test_pauses_grow() -> None:

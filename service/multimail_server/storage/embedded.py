@@ -25,6 +25,7 @@ log = logging.getLogger("multimail.engine")
 
 _STARTS_WITHIN_S = 30.0
 _STOPS_WITHIN_S = 5.0
+_DIES_WITHIN_S = 3.0
 _LOOKS_EVERY_S = 0.25
 _LONGEST_PAUSE_S = 5.0
 _MAX_LOG_BYTES = 10 << 20
@@ -204,13 +205,25 @@ async def end_left_behind(data: Path, uri: str) -> None:
     if find_running(data) != uri:
         return
     lock = DataLock(data)
-    try:
-        lock.acquire()  # also so that one alone asks it: secantusd-py hangs when it is asked twice at once
-    except AlreadyRunningError:
+    if not await _taken(lock):  # also so that one alone asks it: secantusd-py hangs when it is asked twice at once
         return
     if row := _living(data):  # else another one ended it meanwhile
         await EmbeddedEngine(data, "", pid=row["pid"]).stop()
     lock.release()
+
+
+async def _taken(lock: DataLock) -> bool:
+    """Takes the lock; of a process that dies the system takes it back a moment after its pipes were closed."""
+    deadline = time.monotonic() + _DIES_WITHIN_S
+    while True:
+        try:
+            lock.acquire()
+        except AlreadyRunningError:
+            if time.monotonic() > deadline:
+                return False
+            await asyncio.sleep(0.05)
+        else:
+            return True
 
 
 def _row_path(data: Path) -> Path:
