@@ -87,8 +87,8 @@ def table(record_property: Callable[[str, object], None]) -> Callable[[str], obj
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Prints the table, ready for the README, of whichever process ran the tests."""
-    reports = [each for found in terminalreporter.stats.values() for each in found if hasattr(each, "user_properties")]
-    done = [each for each in reports if each.when == "call"]
+    told = [each for found in terminalreporter.stats.values() for each in found]
+    done = [each for each in told if isinstance(each, pytest.TestReport) and each.when == "call"]
     rows = [row for each in done for name, row in each.user_properties if name == "fault run"]
     if not rows:
         return

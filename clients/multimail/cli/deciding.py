@@ -116,7 +116,7 @@ def _decisions(
         return [(wanted[0], content_sha256)]
     missing = set(wanted)
     held: dict[str, HeldEmail] = {}
-    for each in service.list_held_emails() if missing else ():
+    for each in service.list_held_emails():
         if each.email.id in missing:
             held[each.email.id] = each
             missing.discard(each.email.id)
