@@ -93,7 +93,8 @@ class _Ids:
 
     def __call__(self, prefix: str) -> str:
         """A new id, `<prefix>_<ULID>`."""
-        self._last = max(self._last + 1, int(ULID()))
+        made = time.time_ns() // 1_000_000 << 80 | int.from_bytes(os.urandom(10))
+        self._last = max(self._last + 1, made)
         return f"{prefix}_{ULID.from_int(self._last)}"
 
 

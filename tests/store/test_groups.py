@@ -97,6 +97,39 @@ async def test_64_reads_share_queries(store: Account, contacts: multimail.AsyncC
     assert len(names) <= 4, names
 
 
+async def test_a_read_goes_on_where_a_reply_ends(store: Account, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What does not fit into one reply is read whole, by find and by aggregate, in a transaction too."""
+    await store.client()
+    database = store.running.database
+    monkeypatch.setattr("multimail_server.storage.mongo._MANY", 10)
+    key = new_id("many")
+    await database.insert_many("erasures", [{"_id": f"{key} {n}", "many": key} for n in range(35)])
+    session = await database.start_session()
+    await session.begin()
+    for inside in (None, session):
+        found = await database.find("erasures", {"many": key}, session=inside)
+        piped = await database.aggregate("erasures", [{"$match": {"many": key}}], session=inside)
+        assert 35 == len({each["_id"] for each in found}) == len({each["_id"] for each in piped})
+    await session.abort()
+    await session.close()
+
+
+async def test_a_read_is_made_again_once(store: Account) -> None:
+    """A connection that breaks under a read costs nobody an error; an engine that is gone does."""
+    await store.client()
+    database, proxy = store.running.database, store.__dict__["proxy"]
+    for times in (1, 2):
+        key = new_id("broken")
+        await database.insert_one("erasures", {"_id": key})
+        proxy.cut_at(key.encode(), times=times, deliver=False)
+        try:
+            found = await database.find("erasures", {"_id": key})
+        except DomainError as error:
+            assert (2, Reason.ENGINE_UNAVAILABLE) == (times, error.reason)
+        else:
+            assert (1, [{"_id": key}]) == (times, found)
+
+
 @pytest.mark.parametrize("known", [False, True])
 async def test_64_upserts_share_commits(store: Account, contacts: multimail.AsyncClient, *, known: bool) -> None:
     """64 concurrent upserts, of new or of known contacts, form at most 4 groups of at most 10 commands each."""

@@ -14,10 +14,13 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Mapping
 
 SEPARATOR = "\x1f"
 MAX_TEXT_BYTES = 256
+_SURELY_SHORT = MAX_TEXT_BYTES // 4  # characters; none takes more than four bytes
+_double = struct.Struct(">d")
+_whole = struct.Struct(">Q")
 
 PRESENCE = "e"
 DOMAIN = "domain"
@@ -28,23 +31,23 @@ def facets_of(account: str, domains: Iterable[str], name: str, metadata: Mapping
     """Every facet of a contact, sorted, each once."""
     found = {equality(account, DOMAIN, domain) for domain in domains}
     found.update(equality(account, WORD, word) for word in words_of(name))
-    for path, value in _walk(metadata, ()):
-        if path:
-            where = metadata_path(path)
-            found.add(presence(account, where))
-            if not isinstance(value, dict | list):
-                found.add(equality(account, where, value))
+    for key, value in metadata.items():
+        _collect(found, account, (key,), value)
     return sorted(found)
 
 
-def _walk(value: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
-    yield path, value
+def _collect(found: set[str], account: str, keys: tuple[str, ...], value: Any) -> None:
+    """Adds the facets of what is at a path of the metadata, at any depth."""
+    path = metadata_path(keys)
+    found.add(facet(account, path, PRESENCE))
     if isinstance(value, dict):
         for key, item in value.items():
-            yield from _walk(item, (*path, key))
+            _collect(found, account, (*keys, key), item)
     elif isinstance(value, list):
         for item in value:
-            yield from _walk(item, path)
+            _collect(found, account, keys, item)
+    else:
+        found.add(facet(account, path, *encoded(value)))
 
 
 @lru_cache(maxsize=256)  # a key may be 64 KiB long
@@ -60,7 +63,7 @@ def metadata_path(keys: tuple[str, ...]) -> str:
 
 def facet(account: str, path: str, kind: str, text: str = "") -> str:
     """The facet of one account at one path, its type and text as `encoded` gives them."""
-    return SEPARATOR.join((account, path, kind, text))
+    return f"{account}{SEPARATOR}{path}{SEPARATOR}{kind}{SEPARATOR}{text}"
 
 
 def equality(account: str, path: str, value: Any) -> str:
@@ -80,14 +83,15 @@ def encoded(value: Any) -> tuple[str, str]:
     if isinstance(value, bool):
         return "b", "true" if value else "false"
     if isinstance(value, str):
-        data = value.encode()
-        return ("s", value) if len(data) <= MAX_TEXT_BYTES else ("h", hashlib.sha256(data).hexdigest())
+        if len(value) <= _SURELY_SHORT or len(data := value.encode()) <= MAX_TEXT_BYTES:
+            return "s", value
+        return "h", hashlib.sha256(data).hexdigest()
     return "n", _sortable(float(value))
 
 
 def _sortable(number: float) -> str:
     """A double as hexadecimal digits that sort as the numbers do: negative ones have all bits turned."""
-    (bits,) = struct.unpack(">Q", struct.pack(">d", number + 0.0))
+    (bits,) = _whole.unpack(_double.pack(number + 0.0))
     return f"{bits ^ (0xFFFF_FFFF_FFFF_FFFF if bits >> 63 else 1 << 63):016x}"
 
 

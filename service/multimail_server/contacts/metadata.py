@@ -97,6 +97,8 @@ def merge(current: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any
 
 def json_equal(one: Any, other: Any) -> bool:
     """Whether two JSON values are the same: 1 is 1.0, but neither true nor "1"."""
+    if one is other:
+        return True
     if isinstance(one, dict) and isinstance(other, dict):
         return one.keys() == other.keys() and all(json_equal(one[key], other[key]) for key in one)
     if isinstance(one, list) and isinstance(other, list):

@@ -241,16 +241,8 @@ class Committer:
 
     async def _load(self, documents: Documents, group: Iterable[_Waiting], session: Session) -> None:
         """Reads what the group needs: one query per collection and field."""
-        wanted: dict[str, Need] = {}
-        for waiting in group:
-            operation = waiting.operation
-            known = (Need("notifications", "request_id", (operation.request_id,)),) if operation.request_id else ()
-            for need in (*operation.needs, *known):
-                key = f"{need.collection}.{need.field} {need.also!r}"
-                before = wanted.get(key)
-                wanted[key] = replace(need, values=before.values + need.values) if before else need
-        for need in wanted.values():
-            where = {need.field: {"$in": list(dict.fromkeys(need.values))}, **dict(need.also)}
+        for need in _wanted(waiting.operation for waiting in group):
+            where = {need.field: {"$in": list(need.values)}, **dict(need.also)}
             if need.field != "_id":  # an id serves alone; every other index leads with the account
                 where = {"account": documents.account, **where}
             found = await self._database.find(
@@ -294,6 +286,17 @@ class Committer:
             if writes.deletes:
                 await self._database.delete_many(collection, writes.deletes, session=session)
         await self._database.insert_many("notifications", documents.notifications, session=session)
+
+
+def _wanted(operations: Iterable[Operation[Any]]) -> Iterable[Need]:
+    """What the operations need, and whether they are repetitions: those of one collection and field as one."""
+    together: dict[tuple[str, str, str], tuple[Need, dict[str, None]]] = {}
+    for operation in operations:
+        known = (Need("notifications", "request_id", (operation.request_id,)),) if operation.request_id else ()
+        for need in (*operation.needs, *known):
+            key = need.collection, need.field, repr(need.also) if need.also else ""
+            together.setdefault(key, (need, {}))[1].update(dict.fromkeys(need.values))
+    return [replace(need, values=tuple(values)) for need, values in together.values()]
 
 
 def _may_see(account: str, collection: str, document: Document) -> bool:

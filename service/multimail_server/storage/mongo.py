@@ -35,8 +35,10 @@ NAMESPACE_EXISTS = 48
 
 _MAJORITY = WriteConcern("majority", j=True)
 _SNAPSHOT = ReadConcern("snapshot")
+_MANY = 1_000_000  # documents in a reply, if they fit
 # Asked for in one command's own words, since commands do not inherit the client's write concern.
 _MAJORITY_DOCUMENT = {"w": "majority", "j": True}
+_MAJORITY_READ = {"level": "majority"}
 
 
 def up_to(moment: datetime) -> dict[str, Any]:
@@ -185,23 +187,45 @@ class Database:
         session: Session | None = None,
     ) -> list[Document]:
         """The documents that match, in the order of `sort`, at most `limit` (0: all)."""
-        with translated():
-            cursor = self._collections[collection].find(
-                where, projection, sort=sort, limit=limit, batch_size=10_000, session=session and session.raw
-            )
-            documents: list[Document] = await cursor.to_list(None)
-            return documents
+        command: Document = {"find": collection, "filter": where, "batchSize": _MANY}
+        if projection:
+            command["projection"] = projection
+        if sort:
+            command["sort"] = dict(sort)
+        if limit:
+            command["limit"] = limit
+        return await self._read(command, session)
 
     async def aggregate(
         self, collection: str, pipeline: Sequence[Mapping[str, Any]], *, session: Session | None = None
     ) -> list[Document]:
         """What the pipeline yields."""
+        command = {"aggregate": collection, "pipeline": pipeline, "cursor": {"batchSize": _MANY}}
+        return await self._read(command, session)
+
+    async def _read(self, command: Document, session: Session | None) -> list[Document]:
+        """All documents a command finds; outside a transaction it is sent once more if the connection breaks.
+
+        As a plain command, for a driver's cursor costs as much again as the query itself.
+        """
+        if session is None:
+            command["readConcern"] = _MAJORITY_READ
         with translated():
-            cursor = await _ready(
-                self._collections[collection].aggregate(pipeline, batchSize=10_000, session=session and session.raw)
-            )
-            documents: list[Document] = await cursor.to_list(None)
-            return documents
+            try:
+                return await self._answered(command, session)
+            except driver_errors.AutoReconnect:
+                if session is not None:
+                    raise
+                return await self._answered(command, session)
+
+    async def _answered(self, command: Document, session: Session | None) -> list[Document]:
+        raw, codec_options = session and session.raw, self._db.codec_options
+        cursor = (await self._db.command(command, session=raw, codec_options=codec_options))["cursor"]
+        if cursor["id"]:
+            # More than fits into one reply: again from the beginning by what keeps a session to read on in.
+            cursor = await self._db.cursor_command(command, session=raw, codec_options=codec_options)
+            return await cursor.to_list(None)  # type: ignore[no-any-return]
+        return cursor["firstBatch"]  # type: ignore[no-any-return]
 
     async def count(self, collection: str) -> int:
         """How many documents there are, roughly."""
