@@ -118,7 +118,8 @@ def compile_search(
     with problems.collected():
         found.append(filter_map.condition_of(filters or {}, now))
     with problems.collected():
-        found.append(filter_text.condition_of(filter, now))
+        if filter:
+            found.append(filter_text.condition_of(filter, now))
     problems.raise_if_any(Reason.INVALID_FILTER)
     return translate(all_of(found), account)
 

@@ -143,20 +143,23 @@ def flag(name: str, now: datetime) -> Condition:
 
 def moment_of(value: Any, now: datetime, refuse: Refuse) -> datetime:
     """An RFC 3339 time, the start of a day in UTC, or so long before now: `-30d`."""
-    problem = refuse('must be a time: "2026-03-20", "2026-03-20T09:30:00Z", or -30d for thirty days ago (s m h d w)')
-    if not isinstance(value, str):
-        raise problem
+    found = _moment(value, now) if isinstance(value, str) else None
+    if found is None:
+        raise refuse('must be a time: "2026-03-20", "2026-03-20T09:30:00Z", or -30d for thirty days ago (s m h d w)')
+    return found
+
+
+def _moment(text: str, now: datetime) -> datetime | None:
+    """The moment a text names; None when it is none."""
     try:
-        if ago := AGO.fullmatch(value):
+        if ago := AGO.fullmatch(text):
             return now - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
-        if _DAY.fullmatch(value):
-            return datetime.combine(date.fromisoformat(value), time(), UTC)
-        found = datetime.fromisoformat(value)
-        if found.tzinfo is None:
-            raise problem
-        return found.astimezone(UTC)
+        if _DAY.fullmatch(text):
+            return datetime.combine(date.fromisoformat(text), time(), UTC)
+        found = datetime.fromisoformat(text)
+        return found.astimezone(UTC) if found.tzinfo else None
     except (ValueError, OverflowError):
-        raise problem from None
+        return None
 
 
 @contextmanager
