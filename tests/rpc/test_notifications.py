@@ -8,14 +8,13 @@ import json
 import sys
 import time
 from contextlib import AsyncExitStack
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import grpc
 import pytest
 from pymongo import monitoring
 from tests.conftest import Account, Commands, settings_for
-from tests.rpc.calls import all_notifications, ended, made, read, refusal, streaming, stubs, until
+from tests.rpc.calls import age, all_notifications, ended, made, read, refusal, streaming, stubs, trim, until
 from tests.rpc.relays import serving
 
 from multimail.v1 import contact_service_pb2 as contact_pb
@@ -44,6 +43,12 @@ async def make(contacts: Any, *names: str) -> None:
 def watching(mail: Any, **conditions: Any) -> AbstractAsyncContextManager[Any]:
     """A stream of what happens."""
     return streaming(mail.WatchNotifications(pb.WatchNotificationsRequest(**conditions)))
+
+
+async def kept(account: Account) -> list[int]:
+    """The numbers that are in the database."""
+    rows = await account.running.database.find("notifications", {"account": account.name}, sort=[("seq", 1)])
+    return [row["seq"] for row in rows]
 
 
 async def test_a_stream_and_a_list_say_the_same(account: Account) -> None:
@@ -167,18 +172,11 @@ async def test_filters(account: Account) -> None:
 
 async def test_a_position_that_is_too_old_says_so(account: Account) -> None:
     """Behind a number whose successors were trimmed no stream or list begins; the refusal names where one does."""
-    database = account.running.database
     async with stubs(account) as (contacts, mail):
         await make(contacts, *(f"p{number}" for number in range(12)))
-        old = await database.now() - timedelta(days=31)
-        for number in range(1, 9):
-            where = {"account": account.name, "seq": number}
-            await database.update_one("notifications", where, {"$set": {"at": old}})
-
-        async def trimmed() -> bool:
-            return 4 == len(await database.find("notifications", {"account": account.name}))
-
-        await until(trimmed)
+        await age(account, *range(1, 9))
+        await trim(account)
+        assert list(range(9, 13)) == await kept(account)
         for after in (0, 8):
             assert list(range(9, 13)) == [each.seq for each in await all_notifications(mail, after)]
         for after in (1, 7):
@@ -192,6 +190,30 @@ async def test_a_position_that_is_too_old_says_so(account: Account) -> None:
         for after in (0, 8):
             async with watching(mail, after_seq=after) as call:
                 assert list(range(9, 13)) == [each.seq for each in await read(call, 4)]
+
+
+async def test_trimming_begins_at_the_low_end(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A history is trimmed step by step up to the first that is young; numbers that are lost do not hold it up."""
+    monkeypatch.setattr("multimail_server.notifications.store._TRIMMED_AT_ONCE", 3)
+    async with stubs(account) as (contacts, mail):
+        await make(contacts, *(f"p{number}" for number in range(12)))
+        await account.running.database.delete_many("notifications", [{"account": account.name, "seq": 4}])
+        await age(account, *range(1, 9), 10, 11)
+        await trim(account)
+        assert list(range(9, 13)) == await kept(account)
+        await trim(account)
+        assert list(range(9, 13)) == await kept(account) == [each.seq for each in await all_notifications(mail)]
+
+
+async def test_an_account_is_trimmed_while_it_changes(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Changes and trimming of one account get in each other's way without harm: none is lost, none fails."""
+    monkeypatch.setattr("multimail_server.notifications.store._TRIMMED_AT_ONCE", 2)
+    async with stubs(account) as (contacts, mail):
+        await make(contacts, *(f"p{number}" for number in range(20)))
+        await age(account, *range(1, 21))
+        await asyncio.gather(trim(account), trim(account), *(make(contacts, f"q{number}") for number in range(60)))
+        await trim(account)  # what lost to a change waits for the next pass
+        assert list(range(21, 81)) == await kept(account) == [each.seq for each in await all_notifications(mail)]
 
 
 async def test_an_autonomous_mailbox_is_numbered_and_not_shown(account: Account) -> None:
