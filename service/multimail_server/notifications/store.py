@@ -47,29 +47,23 @@ class NotificationStore:
             DomainError: POSITION_TOO_OLD when what comes after `after` is no longer kept; INVALID_FIELD when no such
                 number was given out yet.
         """
-        found = await self._behind(account, after)
-        if not found and after:
-            found = await self._since(account, after)
-        first = after + 1 if after else found[0]["seq"] if found else 1
-        run = [each for number, each in enumerate(found, first) if each["seq"] == number]
-        if found and not run and await self.oldest(account) > first:
-            raise too_old(found[0]["seq"])
-        return run
+        behind = after or await self.trimmed(account)
+        run = await self._behind(account, behind)
+        if run:
+            return run
+        trimmed, newest = await self._ends(account)
+        if newest < behind:
+            raise errors.invalid_field("after_seq", f"lies beyond the newest number, {newest}")
+        if trimmed > behind and after:
+            raise too_old(trimmed + 1)
+        if trimmed > behind:  # since a moment ago
+            return await self.run(account, 0)
+        return await self._behind(account, behind) if newest > behind else []  # it may have come just now
 
     async def _behind(self, account: str, after: int) -> list[Document]:
-        return await self._database.find(
-            "notifications", {"account": account, "seq": {"$gt": after}}, sort=[("seq", 1)], limit=_BATCH
-        )
-
-    async def _since(self, account: str, after: int) -> list[Document]:
-        """Those behind a number where a moment ago there were none; refuses when there should have been some."""
-        newest = await self.newest(account)
-        if newest < after:
-            raise errors.invalid_field("after_seq", f"lies beyond the newest number, {newest}")
-        found = await self._behind(account, after) if newest > after else []
-        if newest > after and not found:
-            raise too_old(newest + 1)
-        return found
+        """Those behind a number, up to the first that does not show."""
+        found = await self._next(account, after, _BATCH)
+        return [each for number, each in enumerate(found, after + 1) if each["seq"] == number]
 
     async def _next(
         self, account: str, after: int, most: int, projection: Mapping[str, int] | None = None
@@ -85,8 +79,18 @@ class NotificationStore:
 
     async def newest(self, account: str) -> int:
         """The newest number that was given out; 0 when none was."""
-        found = await self._database.find("accounts", {"_id": account}, projection={"seq": 1})
-        return int(found[0]["seq"]) if found else 0
+        _, newest = await self._ends(account)
+        return newest
+
+    async def trimmed(self, account: str) -> int:
+        """The number up to which none is kept any more; 0 when all are."""
+        trimmed, _ = await self._ends(account)
+        return trimmed
+
+    async def _ends(self, account: str) -> tuple[int, int]:
+        """Behind which number the history begins, and with which it ends."""
+        found = await self._database.find("accounts", {"_id": account}, projection={"trimmed": 1, "seq": 1})
+        return (int(found[0].get("trimmed", 0)), int(found[0]["seq"])) if found else (0, 0)
 
     async def list(
         self, account: str, *, after: int, shows: Callable[[Document], bool], limit: int
@@ -105,13 +109,6 @@ class NotificationStore:
             if len(shown) >= limit:
                 return shown[:limit], shown[limit - 1]["seq"]
         return shown, after
-
-    async def oldest(self, account: str) -> int:
-        """The oldest number that is kept; 0 when none is."""
-        found = await self._database.find(
-            "notifications", {"account": account}, projection={"seq": 1}, sort=[("seq", 1)], limit=1
-        )
-        return int(found[0]["seq"]) if found else 0
 
     async def trim(self) -> bool:
         """Does a step of a pass over all accounts that removes what was kept long enough; returns whether it goes on.
