@@ -199,7 +199,7 @@ class Service(Startable[Running]):
         later(parts.carriers.close)
         parts.outbox.start()
         later(parts.outbox.stop, _HAND_BACK_S)
-        for worker in (parts.feed_look, parts.jobs, parts.waited):
+        for worker in (parts.feed_look, parts.jobs, parts.waited, parts.trimming):
             worker.start()
             later(worker.stop)
         watch = Worker("health", lambda: _watch(database, checks), interval_s=1.0)
@@ -305,9 +305,10 @@ class _Parts:
             jitter=random.random,
         )
         contacts = ContactStore(database, reader, self.committer)
-        jobs = Jobs(database, self.committer, notifications, files, bounds)
+        jobs = Jobs(database, self.committer, files, bounds)
         self.jobs = Worker("jobs", jobs.step, interval_s=1.0)
         self.waited = Worker("waiting", jobs.come_due, interval_s=1.0)
+        self.trimming = Worker("trimming", notifications.trim, interval_s=600.0)
         interactions = Interactions(database, reader)
         self.contact_servicer = ContactServicer(
             contacts=contacts,

@@ -1,4 +1,4 @@
-"""Work behind the answers that outlives a restart: adopting earlier mail, scrubbing erased people's, trimming."""
+"""Work behind the answers that outlives a restart: adopting earlier mail and scrubbing erased people's."""
 
 from __future__ import annotations
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from multimail_server.mail.bounds import Bounds
-    from multimail_server.notifications.store import NotificationStore
     from multimail_server.storage.commit import Committer
     from multimail_server.storage.documents import Draft
     from multimail_server.storage.files import Files
@@ -40,12 +39,9 @@ class Jobs:
     Two processes at the same job do no harm: every step is an operation that sees what the other did.
     """
 
-    def __init__(
-        self, database: Database, committer: Committer, notifications: NotificationStore, files: Files, bounds: Bounds
-    ) -> None:
+    def __init__(self, database: Database, committer: Committer, files: Files, bounds: Bounds) -> None:
         self._database = database
         self._committer = committer
-        self._notifications = notifications
         self._files = files
         self._bounds = bounds
 
@@ -54,8 +50,7 @@ class Jobs:
         now = await self._database.now()
         due = await self._database.find("jobs", {"due_at": up_to(now)}, sort=[("due_at", 1)], limit=_AT_ONCE)
         more = await asyncio.gather(*(self._do(job, now) for job in due))
-        trimmed = await self._notifications.trim()
-        return trimmed or any(more) or len(due) == _AT_ONCE
+        return any(more) or len(due) == _AT_ONCE
 
     async def _do(self, job: Document, now: datetime) -> bool:
         """One step of a job; returns whether it has more to do. One that fails makes room for the others."""

@@ -14,6 +14,7 @@ import grpc
 import pytest
 from tests.clients.forms import FORMS, InThreads, client_of, follow, until
 from tests.clients.line import Line
+from tests.rpc.calls import age, trim
 from tests.rpc.relays import serving
 
 import multimail
@@ -286,9 +287,9 @@ async def test_a_watch_gives_up_when_it_must(account: Account, client: multimail
     with pytest.raises(multimail.PermissionDeniedError):
         await follow(await client_of(form, account, "write"), only_new=True)
     await _write(client, 4)
-    rows = await account.running.database.find("notifications", {"account": account.name}, sort=[("seq", 1)])
-    await account.running.database.delete_many("notifications", [{"_id": row["_id"]} for row in rows[:2]])
-    old = await follow(await client_of(form, account), after_seq=rows[0]["seq"])
+    await age(account, 1, 2)
+    await trim(account)
+    old = await follow(await client_of(form, account), after_seq=1)
     with pytest.raises(multimail.FailedPreconditionError) as late:
         await old.step()
-    assert ("POSITION_TOO_OLD", str(rows[2]["seq"])) == (late.value.reason, late.value.metadata["oldest_seq"])
+    assert ("POSITION_TOO_OLD", "3") == (late.value.reason, late.value.metadata["oldest_seq"])

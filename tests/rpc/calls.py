@@ -17,6 +17,7 @@ from grpc_status import rpc_status
 from multimail.v1 import contact_service_pb2 as contacts_pb
 from multimail.v1 import contact_service_pb2_grpc, error_reason_pb2, mail_pb2, mail_service_pb2_grpc
 from multimail.v1 import mail_service_pb2 as pb
+from multimail_server.notifications.store import NotificationStore
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -136,6 +137,21 @@ async def all_notifications(mail: Any, after_seq: int = 0) -> list[Any]:
         token = page.next_page_token
         if not token:
             return found
+
+
+async def age(account: Account, *numbers: int) -> None:
+    """Makes notifications as old as those that are no longer kept."""
+    database = account.running.database
+    old = {"$set": {"at": await database.now() - timedelta(days=31)}}
+    for number in numbers:
+        await database.update_one("notifications", {"account": account.name, "seq": number}, old)
+
+
+async def trim(account: Account) -> None:
+    """Goes once through all accounts and removes what is old, as the service does every ten minutes."""
+    notifications = NotificationStore(account.running.database)
+    while await notifications.trim():
+        pass
 
 
 def at(**ahead: float) -> Timestamp:

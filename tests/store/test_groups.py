@@ -57,8 +57,7 @@ def counted(commands: list[tuple[str, dict]]) -> list[str]:
     for name, command in commands:
         target = command.get(name)
         outbox = name == "find" and target == "emails" and "due_at" in command.get("filter", {})
-        trim = name == "find" and target == "notifications" and "at" in command.get("filter", {})
-        if name not in HOUSEKEEPING and target not in BACKGROUND and not outbox and not trim:
+        if name not in HOUSEKEEPING and target not in BACKGROUND and not outbox:
             names.append(name)
     return names
 

@@ -67,7 +67,7 @@ class Feed:
         event = asyncio.Event()
         self._readers[account].add(event)
         try:
-            position = after or await self._before_oldest(account)
+            position = after or await self._notifications.trimmed(account)
             late = 0
             while True:
                 event.clear()
@@ -77,7 +77,7 @@ class Feed:
                     yield run
                 elif await self._notifications.newest(account) > position:
                     if late >= _LATE_AT_MOST:
-                        raise too_old(await self._before_oldest(account) + 1)
+                        raise too_old(await self._notifications.trimmed(account) + 1)
                     late += 1
                     await asyncio.sleep(_LATE_S)
                 else:
@@ -87,8 +87,3 @@ class Feed:
             if not self._readers[account]:
                 del self._readers[account]
                 self._seen.pop(account, None)
-
-    async def _before_oldest(self, account: str) -> int:
-        newest = await self._notifications.newest(account)  # first: what comes meanwhile is not behind us
-        oldest = await self._notifications.oldest(account)
-        return oldest - 1 if oldest else newest

@@ -78,7 +78,6 @@ INDEXES = (
     Index("mailboxes", _up("account", "email_key"), "mailboxes by address; a deleted one's key is its id", unique=True),
     Index("notifications", _up("account", "seq"), "the account's history by number", unique=True),
     Index("notifications", _up("account", "request_id"), "a change made before", unique=True),
-    Index("notifications", _up("at"), "those older than 30 days"),
     Index("suppressions", _up("account", "_id"), "ListSuppressions"),
     Index("threads", _up("account", "_id"), "ListThreads"),
     Index("threads", _up("account", "awaiting_since"), "who has not answered since"),

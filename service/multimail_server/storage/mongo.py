@@ -265,6 +265,10 @@ class Database:
         deletes = [{"q": where, "limit": 1} for where in wheres]
         return await self._write({"delete": collection, "deletes": deletes, "ordered": False}, session)
 
+    async def delete_all(self, collection: str, where: Mapping[str, Any]) -> int:
+        """Deletes every document that matches in one command and returns how many are gone."""
+        return await self._write({"delete": collection, "deletes": [{"q": where, "limit": 0}]}, None)
+
     async def _write(self, command: Document, session: Session | None) -> int:
         if session is None:
             command["writeConcern"] = _MAJORITY_DOCUMENT
