@@ -106,6 +106,23 @@ async def test_each_recipient_has_an_outcome(account: Account, peer: Peer) -> No
     assert [1, 0, 1] == [len(peer.of(f"{name}@each.test")) for name in ("yes", "no", "later")]
 
 
+async def test_a_backlog_is_looked_for_many_at_a_time(account: Account, peer: Peer) -> None:
+    """Mail that waits for its turn is not looked for anew at each turn, and each still goes out once."""
+    people = [f"p{number}@backlog.test" for number in range(80)]
+    peer.gate.clear()
+    async with stubs(account) as (_, mail):
+        box = await made(account)
+        emails = [await sent(mail, box, person) for person in people]
+        begun = len(account.commands.sent)
+        peer.gate.set()
+        for email in emails:
+            await settled(mail, email.id)
+    sent_since = [command for name, command in account.commands.sent[begun:] if name == "find"]
+    looks = [each for each in sent_since if each["find"] == "emails" and each["filter"].get("state") == "queued"]
+    assert [1] * len(people) == [len(peer.of(person)) for person in people]
+    assert len(looks) <= 12  # 5, where a look at each turn made 25
+
+
 async def test_what_was_said_is_what_arrives(account: Account, peer: Peer) -> None:
     """Subject, name and text with letters of any kind, and lines of dots, arrive as they were given."""
     async with stubs(account) as (_, mail):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("multimail.outbox")
 
 AT_ONCE = 16
+_FOUND_AT_ONCE = 1_000
 # A lease outlasts every step of one hand-over; each dot mark begins it anew.
 LEASE = timedelta(seconds=300)
 _HAND_OVER_S = 240.0
@@ -92,6 +94,7 @@ class Outbox:
         self._process_id = process_id
         self._new_id = new_id
         self._jitter = jitter
+        self._due: deque[tuple[str, int]] = deque()  # found, and not yet begun
         self._under_way: dict[str, asyncio.Task[None]] = {}
         self._stopping = False
         self._worker = Worker("outbox", self._step, interval_s=_POLL_S)
@@ -125,24 +128,32 @@ class Outbox:
 
     async def _step(self) -> bool:
         """Starts to deliver what is due, as far as there is room."""
-        room = AT_ONCE - len(self._under_way)
-        if room <= 0 or self._stopping:
-            return False
+        if not self._due and len(self._under_way) < AT_ONCE and not self._stopping:
+            self._due.extend(await self._look())
+        while self._due and len(self._under_way) < AT_ONCE and not self._stopping:
+            email_id, fence = self._due.popleft()
+            if email_id not in self._under_way:
+                task = asyncio.create_task(self._deliver(email_id, fence))
+                self._under_way[email_id] = task
+                task.add_done_callback(partial(self._finished, email_id))
+        return False
+
+    async def _look(self) -> list[tuple[str, int]]:
+        """Mail that is due, with its fence: whatever became of it until its turn, the fence tells.
+
+        Many at a time, for the embedded engine goes through all that is due for each look.
+        """
         now = await self._database.now()
-        due: list[Document] = []
+        found: list[Document] = []
         for state in ("queued", "sending"):
-            due += await self._database.find(
+            found += await self._database.find(
                 "emails",
                 {"state": state, "due_at": up_to(now)},
                 projection={"fence": 1},
                 sort=[("due_at", 1)],
-                limit=AT_ONCE,
+                limit=_FOUND_AT_ONCE,
             )
-        for found in [each for each in due if each["_id"] not in self._under_way][:room]:
-            task = asyncio.create_task(self._deliver(found["_id"], found["fence"]))
-            self._under_way[found["_id"]] = task
-            task.add_done_callback(partial(self._finished, found["_id"]))
-        return False
+        return [(each["_id"], each["fence"]) for each in found]
 
     def _finished(self, email_id: str, task: asyncio.Task[None]) -> None:
         del self._under_way[email_id]
