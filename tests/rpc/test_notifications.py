@@ -472,17 +472,22 @@ async def test_one_key_cannot_take_every_stream(engine_uri: str, tmp_path: Path)
 
 
 class Meanwhile(monitoring.CommandListener):
-    """Has something done before one of the commands that read an account's history reaches the engine."""
+    """Has something done before one of the commands that read an account's history reaches the engine.
+
+    Counted from when `act` is set: the trimmer reads too, when the service starts.
+    """
 
     def __init__(self, account: str, number: int) -> None:
-        self.act: Callable[[], object] = list
+        self.act: Callable[[], object] | None = None
         self._account = account
         self._left = number
 
     def started(self, event: Any) -> None:
         """Waits, when it is that one, until that is done; the driver calls this in a thread of its own."""
         command = event.command
-        if command.get("find") in {"accounts", "notifications"} and self._account in command["filter"].values():
+        if self.act is None or command.get("find") not in {"accounts", "notifications"}:
+            return
+        if self._account in command["filter"].values():
             self._left -= 1
             if not self._left:
                 self.act()
