@@ -105,12 +105,14 @@ async def test_a_read_goes_on_where_a_reply_ends(store: Account, monkeypatch: py
     await database.insert_many("erasures", [{"_id": f"{key} {n}", "many": key} for n in range(35)])
     session = await database.start_session()
     await session.begin()
+    begun = len(store.commands.sent)
     for inside in (None, session):
         found = await database.find("erasures", {"many": key}, session=inside)
         piped = await database.aggregate("erasures", [{"$match": {"many": key}}], session=inside)
         assert 35 == len({each["_id"] for each in found}) == len({each["_id"] for each in piped})
     await session.abort()
     await session.close()
+    assert 4 == [name for name, _ in store.commands.sent[begun:]].count("killCursors"), "a cursor is left open"
 
 
 async def test_a_read_is_made_again_once(store: Account) -> None:

@@ -6,18 +6,16 @@ On MongoDB the winning plan of each is an IXSCAN of account_seq.
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from pymongo import MongoClient
+from tests.conftest import Account
 from tests.rpc.calls import read, streaming, stubs
 
 from multimail.v1 import contact_service_pb2 as contact_pb
 from multimail.v1 import mail_service_pb2 as pb
 from multimail_server.notifications.store import NotificationStore
-
-if TYPE_CHECKING:
-    from tests.conftest import Account
 
 NOTIFICATIONS = 20_000
 OLD = 2_500
@@ -43,8 +41,6 @@ def notification(account: str, number: int, at: datetime) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 async def long(service: Any) -> Account:
     """An account with 20,000 notifications."""
-    from tests.conftest import Account
-
     running, commands = service
     account = Account("long", running, commands)
     await account.key()
@@ -92,7 +88,7 @@ async def test_reading_examines_little(long: Account, after: int) -> None:
 async def test_trimming_examines_little(long: Account) -> None:
     """Each step of trimming looks at no more than it may remove; a pass removes all that are old, and no other."""
     database, now = long.running.database, datetime.now(UTC)
-    await type(long)("aged", long.running, long.commands).key()
+    await Account("aged", long.running, long.commands).key()
     for at, numbers in ((now - timedelta(days=31), range(1, OLD + 1)), (now, range(OLD + 1, OLD + 501))):
         await database.insert_many("notifications", [notification("aged", number, at) for number in numbers])
     notifications = NotificationStore(database)

@@ -39,7 +39,7 @@ def facets_of(account: str, domains: Iterable[str], name: str, metadata: Mapping
 def _collect(found: set[str], account: str, keys: tuple[str, ...], value: Any) -> None:
     """Adds the facets of what is at a path of the metadata, at any depth."""
     path = metadata_path(keys)
-    found.add(facet(account, path, PRESENCE))
+    found.add(presence(account, path))
     if isinstance(value, dict):
         for key, item in value.items():
             _collect(found, account, (*keys, key), item)
@@ -47,7 +47,7 @@ def _collect(found: set[str], account: str, keys: tuple[str, ...], value: Any) -
         for item in value:
             _collect(found, account, keys, item)
     else:
-        found.add(facet(account, path, *encoded(value)))
+        found.add(equality(account, path, value))
 
 
 @lru_cache(maxsize=256)  # a key may be 64 KiB long
