@@ -21,6 +21,7 @@ from multimail_server.notifications.store import NotificationStore
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
+    from contextlib import AbstractAsyncContextManager
 
     from tests.conftest import Account
 
@@ -137,6 +138,17 @@ async def all_notifications(mail: Any, after_seq: int = 0) -> list[Any]:
         token = page.next_page_token
         if not token:
             return found
+
+
+async def make(contacts: Any, *names: str) -> None:
+    """Makes contacts, all at once."""
+    requests = (contacts_pb.CreateContactRequest(email=f"{name}@made.test") for name in names)
+    await asyncio.gather(*(contacts.CreateContact(request) for request in requests))
+
+
+def watching(mail: Any, **conditions: Any) -> AbstractAsyncContextManager[Any]:
+    """A stream of what happens."""
+    return streaming(mail.WatchNotifications(pb.WatchNotificationsRequest(**conditions)))
 
 
 async def age(account: Account, *numbers: int) -> None:

@@ -220,13 +220,15 @@ class Database:
 
     async def _answered(self, command: Document, session: Session | None) -> list[Document]:
         raw, codec_options = session and session.raw, self._db.codec_options
-        found = (await self._db.command(command, session=raw, codec_options=codec_options))["cursor"]
-        if found["id"]:
-            # More than fits into one reply: again from the beginning by what keeps a session to read on in.
-            await self._db.command({"killCursors": found["ns"].partition(".")[2], "cursors": [found["id"]]}, session=raw)
-            cursor = await self._db.cursor_command(command, session=raw, codec_options=codec_options)
-            return await cursor.to_list(None)  # type: ignore[no-any-return]
-        return found["firstBatch"]  # type: ignore[no-any-return]
+        reply = await self._db.command(command, session=raw, codec_options=codec_options)
+        found = reply["cursor"]
+        if not found["id"]:
+            return found["firstBatch"]  # type: ignore[no-any-return]
+        # More than fits into one reply: again from the beginning by what keeps a session to read on in.
+        collection = found["ns"].partition(".")[2]
+        await self._db.command({"killCursors": collection, "cursors": [found["id"]]}, session=raw)
+        cursor = await self._db.cursor_command(command, session=raw, codec_options=codec_options)
+        return await cursor.to_list(None)  # type: ignore[no-any-return]
 
     async def count(self, collection: str) -> int:
         """How many documents there are, roughly."""
