@@ -105,6 +105,8 @@ def test_html_too_deep_is_refused_when_sent_and_read_when_received() -> None:
     [
         ("<p>a</p><p>b</p>", "a\nb\n"),
         ("a<br>b &lt;c&gt; &amp;amp;", "a\nb <c> &amp;\n"),
+        ("R & D && M&M &copy &#38;lt;\ufdd0 &", "R & D && M&M © &lt; &\n"),
+        ('<a href="http://x.test/?a=1&2&b=3">a</a>', "a <http://x.test/?a=1&2&b=3>\n"),
         ('<a href="http://x.test/?a=1&amp;b=%22>">here</a>', "here <http://x.test/?a=1&b=%22>>\n"),
         ('<a href="http://x.test">see http://x.test</a>', "see http://x.test\n"),
         ('<a href="javascript:x()">no</a>', "no\n"),
