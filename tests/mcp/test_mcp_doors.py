@@ -12,12 +12,13 @@ import httpx2
 import pytest
 from mcp import Client
 from mcp.shared.exceptions import MCPError
+from mcp.shared.message import SessionMessage
+from mcp_types import JSONRPCNotification, JSONRPCRequest
 from tests.mcp.talk import Talk, environment, program, talking, url
 
 import multimail
-from multimail.mcp import http
+from multimail.mcp import http, stdio
 from multimail.mcp.server import server_for
-from multimail.mcp.stdio import main
 
 if TYPE_CHECKING:
     from tests.conftest import Account
@@ -96,7 +97,7 @@ async def test_a_request_asks_once_who_calls(account: Account, caplog: pytest.Lo
 
 
 async def test_standard_output_holds_the_protocol_only(account: Account) -> None:
-    """Good lines, garbage and unknown methods get JSON-RPC for answers only, and the end of input ends all."""
+    """Good lines, garbage and unknown methods get JSON-RPC for answers only; the input's end waits for the answers."""
     hello = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}
     lines = [
         {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": hello},
@@ -111,8 +112,19 @@ async def test_standard_output_holds_the_protocol_only(account: Account) -> None
     answers = [json.loads(line) for line in done.stdout.splitlines()]
     assert 0 == done.returncode, done.stderr
     assert all(each["jsonrpc"] == "2.0" for each in answers)
-    assert {1, 2} <= {each.get("id") for each in answers}
+    assert {1, 2, 3} <= {each.get("id") for each in answers}
     assert b"Traceback" not in done.stderr
+
+
+async def test_the_end_does_not_wait_for_what_was_cancelled() -> None:
+    """A request its client gave up is never answered, so nothing waits for its answer."""
+    unanswered = stdio._Unanswered()
+    unanswered.see(SessionMessage(JSONRPCRequest(jsonrpc="2.0", id=7, method="tools/call")))
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(unanswered.none(), 0.05)
+    given_up = JSONRPCNotification(jsonrpc="2.0", method="notifications/cancelled", params={"requestId": 7})
+    unanswered.see(SessionMessage(given_up))
+    await asyncio.wait_for(unanswered.none(), 5)
 
 
 @pytest.mark.parametrize(("key", "said"), [("", "No API key"), ("mm_live_\xe4", "characters no key has")])
@@ -120,7 +132,7 @@ def test_without_a_key_it_ends_with_a_sentence(monkeypatch: pytest.MonkeyPatch, 
     """Without a key, or with what can be none, the program ends at once, with a sentence that says what to do."""
     monkeypatch.setenv("MULTIMAIL_API_KEY", key)
     with pytest.raises(SystemExit, match=f"^multimail mcp: .*{said}"):
-        main()
+        stdio.main()
 
 
 async def _post(account: Account, body: bytes, **headers: str) -> httpx2.Response:

@@ -6,22 +6,75 @@ import asyncio
 import signal
 import sys
 
+import anyio
 from mcp.server.stdio import stdio_server
+from mcp.shared.message import SessionMessage
+from mcp_types import JSONRPCError, JSONRPCNotification, JSONRPCRequest, JSONRPCResponse
 
 from multimail.aio import AsyncClient
 from multimail.errors import MultimailError
 from multimail.mcp.server import server_for
 
+_LAST_ANSWERS_WITHIN_S = 10.0
+"""How long the end of the input waits for answers to what was asked before it."""
+
+
+class _Unanswered:
+    """The ids of requests without an answer yet: the server drops those under way as soon as its input ends."""
+
+    def __init__(self) -> None:
+        self._ids: set[str | int] = set()
+        self._none = asyncio.Event()
+        self._none.set()
+
+    def see(self, item: SessionMessage | Exception) -> None:
+        """Takes note of a message of either side."""
+        match item.message if isinstance(item, SessionMessage) else None:
+            case JSONRPCRequest(id=asked):
+                self._ids.add(asked)
+            case JSONRPCNotification(method="notifications/cancelled", params={"requestId": str() | int() as settled}):
+                self._ids.discard(settled)
+            case JSONRPCResponse(id=settled) | JSONRPCError(id=settled) if settled is not None:
+                self._ids.discard(settled)
+        if self._ids:
+            self._none.clear()
+        else:
+            self._none.set()
+
+    async def none(self) -> None:
+        """Waits until there are none."""
+        await self._none.wait()
+
 
 async def serve(client: AsyncClient) -> None:
-    """Serves until standard input ends; nothing but the protocol goes to standard output.
+    """Serves until standard input ends and what it asked is answered; only the protocol goes to standard output.
 
     Args:
         client: Whose key decides what may be done; closed in the end.
     """
     server = server_for(lambda _: client)
-    async with client, stdio_server() as (incoming, outgoing):
-        await server.run(incoming, outgoing, server.create_initialization_options())
+    unanswered = _Unanswered()
+    to_server, asked = anyio.create_memory_object_stream[SessionMessage | Exception]()
+    answers, from_server = anyio.create_memory_object_stream[SessionMessage]()
+    async with client, stdio_server() as (incoming, outgoing), anyio.create_task_group() as tasks:
+
+        async def ask() -> None:
+            async with to_server:
+                async for item in incoming:
+                    unanswered.see(item)
+                    await to_server.send(item)
+                with anyio.move_on_after(_LAST_ANSWERS_WITHIN_S):
+                    await unanswered.none()
+
+        async def answer() -> None:
+            async with outgoing:
+                async for item in from_server:
+                    await outgoing.send(item)
+                    unanswered.see(item)
+
+        tasks.start_soon(ask)
+        tasks.start_soon(answer)
+        await server.run(asked, answers, server.create_initialization_options())
 
 
 def run(client: AsyncClient) -> None:
