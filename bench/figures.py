@@ -113,7 +113,7 @@ class Figures:
     def reach(self) -> Iterator[Reach]:
         """What was to be reached, as far as it was measured."""
         for case, of_echo, of_peer in (("get", 1.9, 0.6), ("upsert existing", 2.2, 0.4)):
-            ours, peer, echo = self.of(OURS, case), self.of(PEER, case), self.of(ECHO, "get")
+            ours, peer, echo = self.of(OURS, case), self.of(PEER, case), self.of(ECHO, case)
             if ours and peer and echo:
                 yield Reach(f"{case}: server CPU per call ÷ bare echo's", ours.cpu_us / echo.cpu_us, of_echo)
                 yield Reach(f"{case}: server CPU per call ÷ FastAPI peer's", ours.cpu_us / peer.cpu_us, of_peer)
@@ -173,7 +173,8 @@ def _rows(figures: Figures) -> Iterator[tuple[str, ...]]:
         *("CPU µs/call", "engine µs", "× echo", "÷ peer"),
     )
     for each in figures.results:
-        echo, other = figures.of(ECHO, "get", each.callers), figures.of(PEER, each.case, each.callers)
+        echo = figures.of(ECHO, each.case, each.callers) or figures.of(ECHO, "get", each.callers)
+        other = figures.of(PEER, each.case, each.callers)
         yield (
             each.case,
             str(each.callers),

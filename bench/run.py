@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 SINGLES = (cases.GET, cases.UPSERT_EXISTING, cases.UPSERT_NEW, cases.APPEND, cases.SEARCH)
 BATCHES = (cases.BATCH_EXISTING, cases.BATCH_NEW)
+ECHOED = (cases.GET, cases.UPSERT_EXISTING)  # with the messages of each
 TOLD = (1, 4, 64)
 RAW = (cases.GET, cases.UPSERT_EXISTING, cases.UPSERT_NEW, cases.SEARCH, *BATCHES, cases.BATCH_NUMBERED)
 
@@ -57,8 +58,8 @@ async def side_by_side(engine: Engine, plan: Plan, figures: Figures) -> None:
     """Every system with every case it knows; the systems take turns within a case, so that a noisy minute hits all."""
     async with AsyncExitStack() as running:
         known: list[tuple[System, tuple[Case, ...]]] = [
-            (await running.enter_async_context(processes.echo("bare echo", "bare")), (cases.GET,)),
-            (await running.enter_async_context(processes.echo("echo behind our chain", "chain")), (cases.GET,)),
+            (await running.enter_async_context(processes.echo("bare echo", "bare")), ECHOED),
+            (await running.enter_async_context(processes.echo("echo behind our chain", "chain")), ECHOED),
         ]
         rest, handler, raw = await running.enter_async_context(processes.peer(engine, cases.CONTACTS))
         ours = await running.enter_async_context(processes.service(engine, cases.CONTACTS))

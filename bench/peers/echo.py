@@ -1,16 +1,16 @@
-"""A gRPC server whose GetContact is one fixed contact: bare, behind the service's own chain, or one driver call."""
+"""A gRPC server that answers with one fixed contact: bare, behind the service's own chain, or after one driver call."""
 
 from __future__ import annotations
 
 import asyncio
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import grpc
 
 from bench.peers import driver
-from multimail.v1 import contact_pb2, contact_service_pb2_grpc
+from multimail.v1 import contact_pb2, contact_service_pb2, contact_service_pb2_grpc
 from multimail_server.accounts.caller import Caller
 from multimail_server.app import new_id
 from multimail_server.commands import loop_factory
@@ -20,12 +20,10 @@ from multimail_server.rpc.admission import Admission
 from multimail_server.rpc.auth import Auth
 from multimail_server.rpc.boundary import Boundary
 
-if TYPE_CHECKING:
-    from multimail.v1 import contact_service_pb2
-
 ANSWER = contact_pb2.Contact(id="contact_x", email="p1@company1.test", name="Person 1")
 ANSWER.metadata.update({"plan": "pro", "open_tickets": 2, "company": "Company 1"})
-CALLER = Caller("bench", "key_x", "bench", frozenset({"read"}))
+UPSERTED = contact_service_pb2.UpsertContactResponse(contact=ANSWER, outcome=contact_pb2.UPSERT_OUTCOME_UPDATED)
+CALLER = Caller("bench", "key_x", "bench", frozenset({"read", "write"}))
 
 
 class Echo(contact_service_pb2_grpc.ContactServiceServicer):
@@ -37,6 +35,13 @@ class Echo(contact_service_pb2_grpc.ContactServiceServicer):
         """The fixed contact."""
         del request, context
         return ANSWER
+
+    async def UpsertContact(  # noqa: N802
+        self, request: contact_service_pb2.UpsertContactRequest, context: object
+    ) -> contact_service_pb2.UpsertContactResponse:
+        """The fixed contact, as if it had been changed."""
+        del request, context
+        return UPSERTED
 
 
 class OneCall(contact_service_pb2_grpc.ContactServiceServicer):

@@ -16,6 +16,7 @@ from multimail_server.fsck import check_accounts
 from multimail_server.storage.documents import Draft, Need
 from multimail_server.storage.mongo import WriteRefusedError
 from multimail_server.storage.operation import Operation
+from multimail_server.storage.reads import Reader
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -150,6 +151,27 @@ def counted_groups(commands: list[tuple[str, dict]]) -> list[int]:
         if "txnNumber" in command and command.get("autocommit") is False:
             groups[str(command["lsid"]), command["txnNumber"]] += 1
     return list(groups.values())
+
+
+@pytest.mark.parametrize("changes", [False, True], ids=["reads", "changes"])
+async def test_who_comes_again_shares_again(store: Account, *, changes: bool) -> None:
+    """Eight who call again and again, each some time after the answer, share every round trip but few."""
+    await store.client()
+    committer, reader = store.running.committer, Reader(store.running.database, {})
+    wanted = f"shared-{new_id('x')}"
+
+    async def caller(number: int) -> None:
+        for _ in range(6):
+            if changes:
+                await committer.run(operation(store.name, lambda _: None, wanted))
+            else:
+                await reader.all(store.name, "contacts", "email_keys", wanted)
+            await asyncio.sleep(0.001 * number)
+
+    begun = len(store.commands.sent)
+    await asyncio.gather(*map(caller, range(8)))
+    asked = [name for name, command in store.commands.sent[begun:] if name == "find" and wanted in repr(command)]
+    assert len(asked) <= 9, "who was answered first went alone, the others after them"
 
 
 def operation(account: str, rule: object, need: str = "") -> Operation:

@@ -143,7 +143,7 @@ class Committer:
             except Exception as error:
                 log.exception("a commit group failed")
                 _fail(group, error)
-            await gathered(lane)
+            await gathered(lane, answered=len(group))
         del self._lanes[account]
 
     async def _commit(self, account: str, lane: _Lane, group: list[_Waiting], session: Session) -> None:

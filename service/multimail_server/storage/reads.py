@@ -55,8 +55,8 @@ class Reader:
         return found[0] if found else None
 
     async def _drain(self, lane: _Lane, queue: deque[_Waiting]) -> None:
+        await gathered(queue)
         while queue:
-            await gathered(queue)
             batch = [queue.popleft() for _ in range(min(len(queue), MAX_VALUES))]
             batch = [waiting for waiting in batch if not waiting[1].done()]
             try:
@@ -65,10 +65,11 @@ class Reader:
                 for _, answer in batch:
                     if not answer.done():
                         answer.set_exception(error)
-                continue
-            for value, answer in batch:
-                if not answer.done():
-                    answer.set_result(found.get(value, []))
+            else:
+                for value, answer in batch:
+                    if not answer.done():
+                        answer.set_result(found.get(value, []))
+            await gathered(queue, answered=len(batch))
         del self._lanes[lane]
 
     async def _query(self, lane: _Lane, values: list[str]) -> dict[str, list[Document]]:
