@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from multimail.v1 import contact_service_pb2
@@ -43,7 +42,7 @@ class BatchCalls:
         requests.check_rows(len(request.contacts))
         changes = changing("BatchUpsertContacts", request, request.request_id)
         await self._contacts.begin(changes)
-        changes = replace(changes, size=changes.size // len(request.contacts), patient=True)
+        changes = changes._replace(size=changes.size // len(request.contacts), patient=True)
         results = await asyncio.gather(
             *(self._row(changes.row(number), row) for number, row in enumerate(request.contacts)),
             return_exceptions=True,
@@ -77,7 +76,7 @@ class BatchCalls:
         digest = hashlib.sha256(import_id.encode()).hexdigest()[:32]  # behind a space, which no caller's id has
         changes = changing("ImportContacts", row.contact, f"import {digest} {row.row}")
         payload = requests.row_payload(row.contact)
-        return await self._contacts.upsert(replace(changes, patient=True), payload, merge=True)
+        return await self._contacts.upsert(changes._replace(patient=True), payload, merge=True)
 
     async def BatchGetContacts(
         self, request: contact_service_pb2.BatchGetContactsRequest, context: object

@@ -73,19 +73,15 @@ class ContactServicer(BatchCalls, StreamCalls, contact_service_pb2_grpc.ContactS
         self, request: contact_service_pb2.CreateContactRequest, context: object
     ) -> contact_service_pb2.CreateContactResponse:
         """Makes a contact, or merges when asked to."""
-        contact, outcome = await self._put("CreateContact", request, merge=request.upsert)
-        return contact_service_pb2.CreateContactResponse(
-            contact=convert.contact_to_proto(contact), outcome=convert.OUTCOMES[outcome]
-        )
+        changed = await self._put("CreateContact", request, merge=request.upsert)
+        return convert.told(contact_service_pb2.CreateContactResponse(), *changed)
 
     async def UpsertContact(
         self, request: contact_service_pb2.UpsertContactRequest, context: object
     ) -> contact_service_pb2.UpsertContactResponse:
         """Makes a contact or merges."""
-        contact, outcome = await self._put("UpsertContact", request, merge=True)
-        return contact_service_pb2.UpsertContactResponse(
-            contact=convert.contact_to_proto(contact), outcome=convert.OUTCOMES[outcome]
-        )
+        changed = await self._put("UpsertContact", request, merge=True)
+        return convert.told(contact_service_pb2.UpsertContactResponse(), *changed)
 
     async def _put(self, method: str, request: Any, *, merge: bool) -> Changed:
         payload = requests.payload_of(request)
@@ -107,16 +103,14 @@ class ContactServicer(BatchCalls, StreamCalls, contact_service_pb2_grpc.ContactS
         with problems.collected():
             change = convert.change_of(request)
         problems.raise_if_any()
-        contact, outcome = await self._contacts.update(
+        changed = await self._contacts.update(
             changing("UpdateContact", request, request.request_id),
             need,
             name=request.name if request.HasField("name") else None,
             change=change,
             etag=request.etag,
         )
-        return contact_service_pb2.UpdateContactResponse(
-            contact=convert.contact_to_proto(contact), outcome=convert.OUTCOMES[outcome]
-        )
+        return convert.told(contact_service_pb2.UpdateContactResponse(), *changed)
 
     async def DeleteContact(
         self, request: contact_service_pb2.DeleteContactRequest, context: object

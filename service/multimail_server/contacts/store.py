@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from multimail_server import errors
 from multimail_server.aip.etag import etag_of
@@ -37,8 +36,7 @@ PROJECTION = dict.fromkeys(
 Changed = tuple["Document", str]  # the contact, and created, updated or unchanged
 
 
-@dataclass(frozen=True, slots=True)
-class Payload:
+class Payload(NamedTuple):
     """What a contact is to be made of, or merged with.
 
     Attributes:

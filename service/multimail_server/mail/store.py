@@ -241,7 +241,7 @@ class MailStore:
             lambda draft: arriving.take_in(draft, arrival),
             lambda draft, outcome: (_email_again(draft, outcome), True),
         )
-        return await self._committer.run(replace(operation, size=len(raw)))
+        return await self._committer.run(operation._replace(size=len(raw)))
 
     async def begin(self, request: Request) -> None:
         """Notes what a batch's request_id stands for; see Committer.begin."""

@@ -6,7 +6,7 @@ import asyncio
 import contextvars
 import logging
 from collections import deque
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from multimail_server.errors import DomainError, Reason
@@ -296,7 +296,7 @@ def _wanted(operations: Iterable[Operation[Any]]) -> Iterable[Need]:
         for need in (*operation.needs, *known):
             key = need.collection, need.field, repr(need.also) if need.also else ""
             together.setdefault(key, (need, {}))[1].update(dict.fromkeys(need.values))
-    return [replace(need, values=tuple(values)) for need, values in together.values()]
+    return [need._replace(values=tuple(values)) for need, values in together.values()]
 
 
 def _may_see(account: str, collection: str, document: Document) -> bool:
@@ -361,7 +361,7 @@ def _answer(lane: _Lane, group: Sequence[_Waiting], results: Sequence[Any]) -> N
         if waiting.answer.done():
             continue
         if isinstance(result, MoreNeededError) and waiting.rounds < _MOST_ROUNDS:
-            operation = replace(waiting.operation, needs=waiting.operation.needs + result.needs)
+            operation = waiting.operation._replace(needs=waiting.operation.needs + result.needs)
             again.append(_Waiting(operation, waiting.answer, waiting.rounds + 1))
         elif isinstance(result, Exception):
             waiting.answer.set_exception(result)

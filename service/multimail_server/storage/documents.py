@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -13,8 +13,7 @@ Document = dict[str, Any]
 Key = tuple[str, str]  # collection, _id
 
 
-@dataclass(frozen=True, slots=True)
-class Need:
+class Need(NamedTuple):
     """Documents an operation must see: those of `collection` whose `field` holds one of `values`.
 
     Attributes:
@@ -38,8 +37,7 @@ class MoreNeededError(Exception):
         self.needs = needs
 
 
-@dataclass(frozen=True, slots=True)
-class Actor:
+class Actor(NamedTuple):
     """Who makes a change: an API key and its agent's name, or nobody when the service itself does."""
 
     key_id: str = ""
@@ -183,14 +181,20 @@ class Draft:
 
     def all(self, collection: str, name: str, value: str) -> list[Document]:
         """Every document whose field holds the value, with the changes made so far."""
-        found = dict.fromkeys(self.group.ids(collection, name, value))
+        found = self.group.ids(collection, name, value)
+        if self.changed:
+            found = self._with_changes(found, collection, name, value)
+        return [document for identifier in found if (document := self._current(collection, identifier)) is not None]
+
+    def _with_changes(self, ids: list[str], collection: str, name: str, value: str) -> list[str]:
+        found = dict.fromkeys(ids)
         for (where, identifier), document in self.changed.items():
             if where == collection:
                 if document is not None and value in values_of(document, name):
                     found[identifier] = None
                 else:
                     found.pop(identifier, None)
-        return [document for identifier in found if (document := self._current(collection, identifier)) is not None]
+        return list(found)
 
     def one(self, collection: str, name: str, value: str) -> Document | None:
         """The document whose field holds the value, or None."""
