@@ -58,7 +58,7 @@ async def contacts(engine: Engine, extent: Extent, figures: Figures) -> None:
             there = count
             for case in (cases.GET, cases.UPSERT_EXISTING, cases.SEARCH):
                 result = await measure(system, case, 1, extent.seconds, engine, contacts=count, size=count)
-                figures.growth.append(result)
+                figures.add(result)
 
 
 async def interactions(engine: Engine, extent: Extent, figures: Figures) -> None:
@@ -71,7 +71,7 @@ async def interactions(engine: Engine, extent: Extent, figures: Figures) -> None
             await lengthen(database, there, count)
             there = count
             result = await measure(system, cases.APPEND, 1, extent.seconds, engine, contacts=1, size=count)
-            figures.growth.append(result)
+            figures.add(result)
         figures.pages |= await walk(system, there // PAGE_ROWS)
 
 

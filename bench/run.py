@@ -78,7 +78,8 @@ async def side_by_side(engine: Engine, plan: Plan, figures: Figures) -> None:
                     [await processes.measure(system, case, callers, plan.seconds, engine) for system in able]
                     for _ in range(plan.rounds if callers in TOLD else 1)
                 ]
-                figures.results += [middle(each) for each in zip(*rounds, strict=True)]
+                for each in zip(*rounds, strict=True):
+                    figures.add(middle(each))
             print(f"{time.strftime('%H:%M:%S')} measured: {case.name}", flush=True)
 
 
