@@ -13,13 +13,14 @@ from tests.store.proxy import CuttingProxy
 from multimail_server.app import Service, new_id
 from multimail_server.errors import DomainError, Reason
 from multimail_server.fsck import check_accounts
+from multimail_server.storage import commit
 from multimail_server.storage.documents import Draft, Need
 from multimail_server.storage.mongo import WriteRefusedError
 from multimail_server.storage.operation import Operation
 from multimail_server.storage.reads import Reader
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sized
 
     import multimail
 
@@ -172,6 +173,26 @@ async def test_who_comes_again_shares_again(store: Account, *, changes: bool) ->
     await asyncio.gather(*map(caller, range(8)))
     asked = [name for name, command in store.commands.sent[begun:] if name == "find" and wanted in repr(command)]
     assert len(asked) <= 9, "who was answered first went alone, the others after them"
+
+
+async def test_who_needs_more_waits_for_nobody_else(store: Account, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lone caller whose rule asks for more documents is not taken for one of two."""
+    await store.client()
+    await store.running.committer.settle(grace_s=10)
+    counts, gathered = [], commit.gathered
+
+    async def noting(queue: Sized, answered: int = 0) -> None:
+        counts.append(answered)
+        await gathered(queue, answered)
+
+    monkeypatch.setattr(commit, "gathered", noting)
+    wanted = f"more-{new_id('x')}"
+    found = await store.running.committer.run(
+        operation(store.name, lambda draft: draft.all("contacts", "email_keys", wanted))
+    )
+    assert found == []
+    await store.running.committer.settle(grace_s=10)
+    assert counts == [0, 0, 1]
 
 
 def operation(account: str, rule: object, need: str = "") -> Operation:

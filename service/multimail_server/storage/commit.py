@@ -143,7 +143,7 @@ class Committer:
             except Exception as error:
                 log.exception("a commit group failed")
                 _fail(group, error)
-            await gathered(lane, answered=len(group))
+            await gathered(lane, answered=sum(waiting.answer.done() for waiting in group))
         del self._lanes[account]
 
     async def _commit(self, account: str, lane: _Lane, group: list[_Waiting], session: Session) -> None:
