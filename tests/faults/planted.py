@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -236,7 +235,7 @@ def request_id_forgotten() -> None:
     original = Committer.run
 
     async def run(self: Any, operation: Any) -> Any:
-        return await original(self, replace(operation, request_id="", replay=None))
+        return await original(self, operation._replace(request_id="", replay=None))
 
     Committer.run = run  # type: ignore[method-assign]
 
