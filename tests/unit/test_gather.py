@@ -22,7 +22,7 @@ async def pauses(monkeypatch: pytest.MonkeyPatch, there: int, coming: Sequence[i
             queue.extend(range(coming[made] if made < len(coming) else 0))
             made += 1
 
-    monkeypatch.setattr(gather.asyncio, "sleep", sleep)
+    monkeypatch.setattr(gather, "sleep", sleep)
     await gather.gathered(queue, answered)
     return made
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+from asyncio import sleep
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -26,11 +26,11 @@ async def gathered(queue: Sized, answered: int = 0) -> None:
     """
     known = len(queue) + answered
     enough = min(known, _ENOUGH) if answered > 1 else _ENOUGH
-    await asyncio.sleep(0)
+    await sleep(0)
     for _ in range(_MOST_STEPS):
         before = len(queue)
         if max(before, known) <= 1 or before >= enough:
             return
-        await asyncio.sleep(_QUIET_S)
+        await sleep(_QUIET_S)
         if before and len(queue) == before:
             return
