@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.conftest import Account, Commands, binaries, engine_on, settings_for
@@ -13,14 +13,14 @@ from tests.store.proxy import CuttingProxy
 from multimail_server.app import Service, new_id
 from multimail_server.errors import DomainError, Reason
 from multimail_server.fsck import check_accounts
-from multimail_server.storage import commit
+from multimail_server.storage import gather
 from multimail_server.storage.documents import Draft, Need
 from multimail_server.storage.mongo import WriteRefusedError
 from multimail_server.storage.operation import Operation
 from multimail_server.storage.reads import Reader
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sized
+    from collections.abc import AsyncIterator, Callable
 
     import multimail
 
@@ -175,24 +175,33 @@ async def test_who_comes_again_shares_again(store: Account, *, changes: bool) ->
     assert len(asked) <= 9, "who was answered first went alone, the others after them"
 
 
-async def test_who_needs_more_waits_for_nobody_else(store: Account, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A lone caller whose rule asks for more documents is not taken for one of two."""
-    await store.client()
-    await store.running.committer.settle(grace_s=10)
-    counts, gathered = [], commit.gathered
+LONE = {
+    "one read": lambda contacts: contacts.get(email="alone1@acme.test"),
+    "many read": lambda contacts: contacts.get_many(f"alone{n}@acme.test" for n in range(20)),
+    "one changed": lambda contacts: contacts.upsert(email="alone1@acme.test", metadata={"n": new_id("x")}),
+    "many changed": lambda contacts: contacts.upsert_many({"email": f"alone{n}@acme.test"} for n in range(20)),
+    "more needed": lambda contacts: contacts.delete(email="alone2@acme.test"),
+}
 
-    async def noting(queue: Sized, answered: int = 0) -> None:
-        counts.append(answered)
-        await gathered(queue, answered)
 
-    monkeypatch.setattr(commit, "gathered", noting)
-    wanted = f"more-{new_id('x')}"
-    found = await store.running.committer.run(
-        operation(store.name, lambda draft: draft.all("contacts", "email_keys", wanted))
-    )
-    assert found == []
+@pytest.mark.parametrize("call", LONE.values(), ids=LONE)
+async def test_a_lone_call_waits_for_no_clock(
+    store: Account, monkeypatch: pytest.MonkeyPatch, contacts: multimail.AsyncClient, call: Callable[[Any], Any]
+) -> None:
+    """However much one call asks for, and whatever its caller asked for just before, it waits for nobody."""
+    await contacts.contacts.upsert_many({"email": f"alone{n}@acme.test"} for n in range(20))
     await store.running.committer.settle(grace_s=10)
-    assert counts == [0, 0, 1]
+    pauses, sleep = [], gather.sleep
+
+    async def noting(seconds: float) -> None:
+        pauses.append(seconds)
+        await sleep(seconds)
+
+    monkeypatch.setattr(gather, "sleep", noting)
+    await contacts.contacts.get_many(f"alone{n}@acme.test" for n in range(20))
+    await contacts.contacts.upsert_many({"email": f"alone{n}@acme.test", "name": new_id("x")} for n in range(20))
+    await call(contacts.contacts)
+    assert {0} == set(pauses)
 
 
 def operation(account: str, rule: object, need: str = "") -> Operation:

@@ -14,16 +14,16 @@ if TYPE_CHECKING:
 
 async def pauses(monkeypatch: pytest.MonkeyPatch, there: int, coming: Sequence[int], answered: int = 0) -> int:
     """How many pauses are made when so many are there at first and so many come in each pause."""
-    queue, made = list(range(there)), 0
+    waiting, made = {object() for _ in range(there)}, 0
 
     async def sleep(seconds: float) -> None:
         nonlocal made
         if seconds:
-            queue.extend(range(coming[made] if made < len(coming) else 0))
+            waiting.update(object() for _ in range(coming[made] if made < len(coming) else 0))
             made += 1
 
     monkeypatch.setattr(gather, "sleep", sleep)
-    await gather.gathered(queue, answered)
+    await gather.gathered(lambda: waiting, {object() for _ in range(answered)})
     return made
 
 
@@ -51,3 +51,13 @@ async def test_waits_for_those_who_are_likely_to_come(
 ) -> None:
     """A pause is made only where somebody else is known, or several wait, and none that brought nobody is followed."""
     assert made == await pauses(monkeypatch, there, coming, answered)
+
+
+async def test_who_was_answered_and_waits_for_more_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever asks for more in the next round than fits into one is no reason to wait for a second."""
+
+    async def sleep(seconds: float) -> None:
+        assert not seconds
+
+    monkeypatch.setattr(gather, "sleep", sleep)
+    await gather.gathered(lambda: {"a call with many rows"}, {"a call with many rows"})

@@ -18,6 +18,7 @@ from multimail_server.errors import DomainError, Reason
 from multimail_server.rpc.auth import ANY, SCOPES, is_open
 from multimail_server.rpc.status import CODES, trailing_metadata
 from multimail_server.rpc.validation import validate
+from multimail_server.storage.gather import set_asker
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
@@ -38,7 +39,7 @@ _USEFUL_S = 0.005
 _LOOK_S = 0.5
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Call:
     """What the log line says of one call."""
 
@@ -184,6 +185,7 @@ class Boundary(grpc.aio.ServerInterceptor):
         caller = await self.auth.caller(call.method, metadata)
         call.key_id = caller.key_id
         set_caller(caller)
+        set_asker(call)
         return caller
 
     async def _stream(

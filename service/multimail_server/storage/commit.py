@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from multimail_server.errors import DomainError, Reason
 from multimail_server.storage.documents import Documents, Draft, MoreNeededError, Need
-from multimail_server.storage.gather import gathered
+from multimail_server.storage.gather import current_asker, gathered
 from multimail_server.storage.mongo import ConflictError, OutcomeUnknownError, WriteRefusedError
 from multimail_server.storage.writes import account_pin, oversized, writes_of
 
@@ -42,10 +42,11 @@ _LEFT_OUT: dict[str, dict[str, int]] = {
 
 @dataclass(slots=True)
 class _Waiting:
-    """An operation, the caller that waits for its answer, and how often it asked for more documents."""
+    """An operation, where its answer goes, whose it is, and how often it asked for more documents."""
 
     operation: Operation[Any]
     answer: asyncio.Future[Any]
+    asker: object
     rounds: int = 0
 
 
@@ -66,8 +67,9 @@ class _Lane:
     patient: deque[_Waiting] = field(default_factory=deque)
     task: asyncio.Task[None] | None = None
 
-    def __len__(self) -> int:
-        return len(self.queue) + len(self.patient)
+    def askers(self) -> set[object]:
+        """Whose operations wait."""
+        return {waiting.asker for waiting in (*self.queue, *self.patient)}
 
     def of(self, operation: Operation[Any]) -> deque[_Waiting]:
         """The queue the operation belongs into."""
@@ -115,7 +117,7 @@ class Committer:
         Cancelling the caller drops the operation only while its group has not formed.
         """
         loop = asyncio.get_running_loop()
-        waiting = _Waiting(operation, loop.create_future())
+        waiting = _Waiting(operation, loop.create_future(), current_asker())
         lane = self._lanes.setdefault(operation.account, _Lane())
         lane.of(operation).append(waiting)
         if lane.task is None:
@@ -135,7 +137,7 @@ class Committer:
             await asyncio.wait(tasks, timeout=grace_s)
 
     async def _drain(self, account: str, lane: _Lane) -> None:
-        await gathered(lane)
+        await gathered(lane.askers)
         while group := _take(lane):
             try:
                 async with self._process.session() as session:
@@ -143,7 +145,7 @@ class Committer:
             except Exception as error:
                 log.exception("a commit group failed")
                 _fail(group, error)
-            await gathered(lane, answered=sum(waiting.answer.done() for waiting in group))
+            await gathered(lane.askers, answered={waiting.asker for waiting in group})
         del self._lanes[account]
 
     async def _commit(self, account: str, lane: _Lane, group: list[_Waiting], session: Session) -> None:
@@ -362,7 +364,7 @@ def _answer(lane: _Lane, group: Sequence[_Waiting], results: Sequence[Any]) -> N
             continue
         if isinstance(result, MoreNeededError) and waiting.rounds < _MOST_ROUNDS:
             operation = waiting.operation._replace(needs=waiting.operation.needs + result.needs)
-            again.append(_Waiting(operation, waiting.answer, waiting.rounds + 1))
+            again.append(_Waiting(operation, waiting.answer, waiting.asker, waiting.rounds + 1))
         elif isinstance(result, Exception):
             waiting.answer.set_exception(result)
         else:

@@ -3,34 +3,48 @@
 from __future__ import annotations
 
 from asyncio import sleep
+from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sized
+    from collections.abc import Callable, Set
 
 _QUIET_S = 0.002
 _MOST_STEPS = 15
 _ENOUGH = 256
 
+_ASKER: ContextVar[object] = ContextVar("asker")
 
-async def gathered(queue: Sized, answered: int = 0) -> None:
+
+def set_asker(asker: object) -> None:
+    """Whatever the rest of this context asks for is of this one asker: a call with many rows waits for itself as one."""
+    _ASKER.set(asker)
+
+
+def current_asker() -> object:
+    """Who asks: the call under way; where there is none, each time another."""
+    return _ASKER.get(None) or object()
+
+
+async def gathered(askers: Callable[[], Set[object]], answered: Set[object] = frozenset()) -> None:
     """Waits while callers keep coming, so that they share one round trip.
 
-    A lone caller waits for one turn of the loop, some microseconds. Where several wait already, more are likely on
-    their way, as are those answered just now: then each two milliseconds that bring somebody are followed by two more,
-    30 in all at the most. Where several shared before, it is enough when as many are there again.
+    Who is alone waits for one turn of the loop, some microseconds. Where several wait already, more are likely on their
+    way, as are those answered just now: then each two milliseconds that bring somebody, or that nobody is there at all,
+    are followed by two more, 30 in all at the most. Where several shared before, it is enough when as many are there
+    again.
 
     Args:
-        queue: Who waits; more join while this waits.
-        answered: How many shared the round trip that has just ended; 0 at the first.
+        askers: Who waits; more join while this waits.
+        answered: Who shared the round trip that has just ended; nobody at the first.
     """
-    known = len(queue) + answered
-    enough = min(known, _ENOUGH) if answered > 1 else _ENOUGH
+    known = len(askers() | answered)
+    enough = min(known, _ENOUGH) if len(answered) > 1 else _ENOUGH
     await sleep(0)
     for _ in range(_MOST_STEPS):
-        before = len(queue)
+        before = len(askers())
         if max(before, known) <= 1 or before >= enough:
             return
         await sleep(_QUIET_S)
-        if before and len(queue) == before:
+        if before and len(askers()) == before:
             return

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextvars
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from multimail_server.storage.documents import values_of
-from multimail_server.storage.gather import gathered
+from multimail_server.storage.gather import current_asker, gathered
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,7 +17,14 @@ if TYPE_CHECKING:
 
 MAX_VALUES = 256
 _Lane = tuple[str, str, str]  # account, collection, field
-_Waiting = tuple[str, "asyncio.Future[list[Document]]"]
+
+
+class _Waiting(NamedTuple):
+    """A value that is looked for, where the answer goes, and who asks."""
+
+    value: str
+    answer: asyncio.Future[list[Document]]
+    asker: object
 
 
 class Reader:
@@ -39,7 +46,7 @@ class Reader:
     async def all(self, account: str, collection: str, field: str, value: str) -> list[Document]:
         """The account's documents whose field holds the value; raises ENGINE_UNAVAILABLE."""
         loop = asyncio.get_running_loop()
-        waiting: _Waiting = (value, loop.create_future())
+        waiting = _Waiting(value, loop.create_future(), current_asker())
         lane = (account, collection, field)
         queue = self._lanes.get(lane)
         if queue is None:
@@ -47,7 +54,7 @@ class Reader:
             # An empty context: no caller's deadline reaches a shared query.
             loop.create_task(self._drain(lane, queue), context=contextvars.Context()).add_done_callback(_surface)
         queue.append(waiting)
-        return await waiting[1]
+        return await waiting.answer
 
     async def one(self, account: str, collection: str, field: str, value: str) -> Document | None:
         """The account's document whose field holds the value, or None."""
@@ -55,21 +62,24 @@ class Reader:
         return found[0] if found else None
 
     async def _drain(self, lane: _Lane, queue: deque[_Waiting]) -> None:
-        await gathered(queue)
+        def askers() -> set[object]:
+            return {waiting.asker for waiting in queue}
+
+        await gathered(askers)
         while queue:
             batch = [queue.popleft() for _ in range(min(len(queue), MAX_VALUES))]
-            batch = [waiting for waiting in batch if not waiting[1].done()]
+            batch = [waiting for waiting in batch if not waiting.answer.done()]
             try:
-                found = await self._query(lane, list(dict.fromkeys(value for value, _ in batch)))
+                found = await self._query(lane, list(dict.fromkeys(waiting.value for waiting in batch)))
             except Exception as error:  # noqa: BLE001  every caller of the batch gets it
-                for _, answer in batch:
-                    if not answer.done():
-                        answer.set_exception(error)
+                for waiting in batch:
+                    if not waiting.answer.done():
+                        waiting.answer.set_exception(error)
             else:
-                for value, answer in batch:
-                    if not answer.done():
-                        answer.set_result(found.get(value, []))
-            await gathered(queue, answered=len(batch))
+                for waiting in batch:
+                    if not waiting.answer.done():
+                        waiting.answer.set_result(found.get(waiting.value, []))
+            await gathered(askers, answered={waiting.asker for waiting in batch})
         del self._lanes[lane]
 
     async def _query(self, lane: _Lane, values: list[str]) -> dict[str, list[Document]]:
