@@ -67,7 +67,7 @@ def _speak(key: str, port: int, lines: list[bytes]) -> subprocess.CompletedProce
     return subprocess.run(
         program(),
         input=b"\n".join(lines) + b"\n",
-        env=environment(key, port),
+        env=environment(key, port) | {"PYTHONDEVMODE": "1"},  # says what was never closed
         capture_output=True,
         timeout=30,
         check=False,
@@ -112,17 +112,22 @@ async def test_standard_output_holds_the_protocol_only(account: Account) -> None
     answers = [json.loads(line) for line in done.stdout.splitlines()]
     assert 0 == done.returncode, done.stderr
     assert all(each["jsonrpc"] == "2.0" for each in answers)
-    assert {1, 2, 3} <= {each.get("id") for each in answers}
+    told = {each["id"]: "result" if "result" in each else "error" for each in answers if "id" in each}
+    assert {1: "result", 2: "error", 3: "result"}.items() <= told.items()
     assert b"Traceback" not in done.stderr
+    assert b"ResourceWarning" not in done.stderr, done.stderr
 
 
-async def test_the_end_does_not_wait_for_what_was_cancelled() -> None:
-    """A request its client gave up is never answered, so nothing waits for its answer."""
+@pytest.mark.parametrize("asked", [7, "7", "seven"])
+@pytest.mark.parametrize("as_text", [False, True])
+async def test_the_end_does_not_wait_for_what_was_cancelled(asked: int | str, *, as_text: bool) -> None:
+    """A request its client gave up, naming it as number or text, is never answered, so nothing waits for its answer."""
     unanswered = stdio._Unanswered()
-    unanswered.see(SessionMessage(JSONRPCRequest(jsonrpc="2.0", id=7, method="tools/call")))
+    unanswered.see(SessionMessage(JSONRPCRequest(jsonrpc="2.0", id=asked, method="tools/call")))
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(unanswered.none(), 0.05)
-    given_up = JSONRPCNotification(jsonrpc="2.0", method="notifications/cancelled", params={"requestId": 7})
+    named = {"requestId": str(asked) if as_text else asked}
+    given_up = JSONRPCNotification(jsonrpc="2.0", method="notifications/cancelled", params=named)
     unanswered.see(SessionMessage(given_up))
     await asyncio.wait_for(unanswered.none(), 5)
 

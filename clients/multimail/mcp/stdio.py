@@ -8,6 +8,7 @@ import sys
 
 import anyio
 from mcp.server.stdio import stdio_server
+from mcp.shared.dispatcher import coerce_request_id
 from mcp.shared.message import SessionMessage
 from mcp_types import JSONRPCError, JSONRPCNotification, JSONRPCRequest, JSONRPCResponse
 
@@ -31,11 +32,11 @@ class _Unanswered:
         """Takes note of a message of either side."""
         match item.message if isinstance(item, SessionMessage) else None:
             case JSONRPCRequest(id=asked):
-                self._ids.add(asked)
+                self._ids.add(coerce_request_id(asked))
             case JSONRPCNotification(method="notifications/cancelled", params={"requestId": str() | int() as settled}):
-                self._ids.discard(settled)
+                self._ids.discard(coerce_request_id(settled))
             case JSONRPCResponse(id=settled) | JSONRPCError(id=settled) if settled is not None:
-                self._ids.discard(settled)
+                self._ids.discard(coerce_request_id(settled))
         if self._ids:
             self._none.clear()
         else:
@@ -59,7 +60,7 @@ async def serve(client: AsyncClient) -> None:
     async with client, stdio_server() as (incoming, outgoing), anyio.create_task_group() as tasks:
 
         async def ask() -> None:
-            async with to_server:
+            async with to_server, incoming:
                 async for item in incoming:
                     unanswered.see(item)
                     await to_server.send(item)
@@ -67,7 +68,7 @@ async def serve(client: AsyncClient) -> None:
                     await unanswered.none()
 
         async def answer() -> None:
-            async with outgoing:
+            async with outgoing, from_server:
                 async for item in from_server:
                     await outgoing.send(item)
                     unanswered.see(item)
