@@ -50,8 +50,8 @@ class Result:
     size: int = 0
 
     @property
-    def what(self) -> tuple[str, str, int, int]:
-        """What was measured."""
+    def key(self) -> tuple[str, str, int, int]:
+        """What tells it from the others of a run."""
         return self.system, self.case, self.callers, self.size
 
 
@@ -113,7 +113,10 @@ class Figures:
     def add(self, result: Result) -> None:
         """Takes in one case, in the place of an earlier run's."""
         found = self.growth if result.size else self.results
-        found[:] = [each for each in found if each.what != result.what]
+        for place, each in enumerate(found):
+            if each.key == result.key:
+                found[place] = result
+                return
         found.append(result)
 
     def of(self, system: str, case: str, callers: int = USUAL) -> Result | None:
@@ -121,10 +124,14 @@ class Figures:
         found = (each for each in self.results if (each.system, each.case, each.callers) == (system, case, callers))
         return next(found, None)
 
+    def echo_of(self, case: str, callers: int = USUAL) -> Result | None:
+        """The bare echo an upsert, or else a get, is compared with: it takes and gives the same messages."""
+        return self.of(ECHO, "upsert existing" if case.startswith("upsert") else "get", callers)
+
     def reach(self) -> Iterator[Reach]:
         """What was to be reached, as far as it was measured."""
         for case, of_echo, of_peer in (("get", 1.9, 0.6), ("upsert existing", 2.2, 0.4)):
-            ours, peer, echo = self.of(OURS, case), self.of(PEER, case), self.of(ECHO, case)
+            ours, peer, echo = self.of(OURS, case), self.of(PEER, case), self.echo_of(case)
             if ours and peer and echo:
                 yield Reach(f"{case}: server CPU per call ÷ bare echo's", ours.cpu_us / echo.cpu_us, of_echo)
                 yield Reach(f"{case}: server CPU per call ÷ FastAPI peer's", ours.cpu_us / peer.cpu_us, of_peer)
@@ -144,8 +151,9 @@ class Figures:
             yield Reach("import: MiB above idle", self.memory["import, most"] - self.memory["idle"], 50)
 
     def _grown(self, case: str, bound: float) -> Iterator[Reach]:
-        small, *_, large = [each for each in self.growth if each.case == case] or [None, None]
-        if small and large and small is not large:
+        found = sorted((each for each in self.growth if each.case == case), key=lambda each: each.size)
+        if len(found) > 1:
+            small, *_, large = found
             yield Reach(f"{case}: p50 at {large.size:,} ÷ at {small.size:,}", large.p50_ms / small.p50_ms, bound)
 
     def show(self) -> None:
@@ -184,7 +192,7 @@ def _rows(figures: Figures) -> Iterator[tuple[str, ...]]:
         *("CPU µs/call", "engine µs", "× echo", "÷ peer"),
     )
     for each in figures.results:
-        echo = figures.of(ECHO, each.case, each.callers) or figures.of(ECHO, "get", each.callers)
+        echo = figures.echo_of(each.case, each.callers)
         other = figures.of(PEER, each.case, each.callers)
         yield (
             each.case,

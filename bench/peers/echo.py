@@ -9,6 +9,7 @@ from typing import Any
 
 import grpc
 
+from bench import cases
 from bench.peers import driver
 from multimail.v1 import contact_pb2, contact_service_pb2, contact_service_pb2_grpc
 from multimail_server.accounts.caller import Caller
@@ -20,8 +21,7 @@ from multimail_server.rpc.admission import Admission
 from multimail_server.rpc.auth import Auth
 from multimail_server.rpc.boundary import Boundary
 
-ANSWER = contact_pb2.Contact(id="contact_x", email="p1@company1.test", name="Person 1")
-ANSWER.metadata.update({"plan": "pro", "open_tickets": 2, "company": "Company 1"})
+ANSWER = contact_to_proto(next(cases.people(1, 2)))
 UPSERTED = contact_service_pb2.UpsertContactResponse(contact=ANSWER, outcome=contact_pb2.UPSERT_OUTCOME_UPDATED)
 CALLER = Caller("bench", "key_x", "bench", frozenset({"read", "write"}))
 

@@ -7,7 +7,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Set
+    from collections.abc import Callable
 
 _QUIET_S = 0.002
 _MOST_STEPS = 15
@@ -17,7 +17,7 @@ _ASKER: ContextVar[object] = ContextVar("asker")
 
 
 def set_asker(asker: object) -> None:
-    """Whatever the rest of this context asks for is of this one asker: a call with many rows waits for itself as one."""
+    """What the rest of this context asks for is of this one asker: a call with many rows waits for itself as one."""
     _ASKER.set(asker)
 
 
@@ -26,13 +26,12 @@ def current_asker() -> object:
     return _ASKER.get(None) or object()
 
 
-async def gathered(askers: Callable[[], Set[object]], answered: Set[object] = frozenset()) -> None:
+async def gathered(askers: Callable[[], set[object]], answered: set[object] | frozenset[object] = frozenset()) -> None:
     """Waits while callers keep coming, so that they share one round trip.
 
     Who is alone waits for one turn of the loop, some microseconds. Where several wait already, more are likely on their
-    way, as are those answered just now: then each two milliseconds that bring somebody, or that nobody is there at all,
-    are followed by two more, 30 in all at the most. Where several shared before, it is enough when as many are there
-    again.
+    way, and so are those answered just now: then this goes on in steps of two milliseconds, until one brings nobody
+    more to those who are there, or until as many are there as shared before; 30 ms at the most.
 
     Args:
         askers: Who waits; more join while this waits.
