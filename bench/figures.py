@@ -119,6 +119,10 @@ class Figures:
                 return
         found.append(result)
 
+    def note(self, about: str, said: str) -> None:
+        """Takes in what a reader must know, in the place of what an earlier run said about it."""
+        self.notes[:] = [each for each in self.notes if not each.startswith(about)] + [f"{about} {said}"]
+
     def of(self, system: str, case: str, callers: int = USUAL) -> Result | None:
         """The figures of one case."""
         found = (each for each in self.results if (each.system, each.case, each.callers) == (system, case, callers))

@@ -109,7 +109,7 @@ async def main() -> None:
     }
     async with processes.engine() as engine:
         figures = Figures.read(given.beside) if given.beside else Figures(machine(engine))
-        figures.notes.append(f"Load average before {given.only or 'all'}: {os.getloadavg()[0]:.1f}.")
+        figures.note(f"Load average before {given.only or 'all'}:", f"{os.getloadavg()[0]:.1f}.")
         print(figures.machine, figures.notes[-1], sep="\n", flush=True)
         for name, part in parts.items():
             if given.only in (None, name):
