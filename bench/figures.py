@@ -129,7 +129,7 @@ class Figures:
         return next(found, None)
 
     def echo_of(self, case: str, callers: int = USUAL) -> Result | None:
-        """The bare echo an upsert, or else a get, is compared with: it takes and gives the same messages."""
+        """The bare echo a case is compared with: that of an upsert for upserts, that of a get for all others."""
         return self.of(ECHO, "upsert existing" if case.startswith("upsert") else "get", callers)
 
     def reach(self) -> Iterator[Reach]:

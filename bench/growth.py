@@ -118,7 +118,7 @@ async def memory(engine: Engine, extent: Extent, figures: Figures) -> None:
     """Resident memory of a service: after a start, over many calls, and during an import."""
     async with service(engine, cases.CONTACTS) as system:
         await measure(system, cases.GET, 64, extent.seconds)
-        figures.memory["idle"] = resident_mb(system.pid)
+        figures.memory = {"idle": resident_mb(system.pid)}
         calls = 0
         for quarter in range(1, 5):
             while calls < extent.calls * quarter / 4:
@@ -126,7 +126,7 @@ async def memory(engine: Engine, extent: Extent, figures: Figures) -> None:
                     calls += (await measure(system, case, 64, extent.seconds)).calls
             figures.memory[f"after {quarter}/4, {calls:,} calls"] = resident_mb(system.pid)
         figures.memory["import, most"] = await imported(system, extent.rows)
-        figures.notes.append(f"The import had {extent.rows:,} rows.")
+        figures.note("The import had", f"{extent.rows:,} rows.")
 
 
 async def imported(system: System, rows: int) -> float:

@@ -118,6 +118,17 @@ async def test_standard_output_holds_the_protocol_only(account: Account) -> None
     assert b"ResourceWarning" not in done.stderr, done.stderr
 
 
+async def test_the_end_waits_for_what_nobody_cancelled() -> None:
+    """A cancellation that names no request settles none, even where true counts as one."""
+    unanswered = stdio._Unanswered()
+    unanswered.see(SessionMessage(JSONRPCRequest(jsonrpc="2.0", id=1, method="tools/call")))
+    for named in ({"requestId": True}, {"requestId": None}, {"requestId": 2}, {}):
+        given_up = JSONRPCNotification(jsonrpc="2.0", method="notifications/cancelled", params=named)
+        unanswered.see(SessionMessage(given_up))
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(unanswered.none(), 0.05)
+
+
 @pytest.mark.parametrize("asked", [7, "7", "seven"])
 @pytest.mark.parametrize("as_text", [False, True])
 async def test_the_end_does_not_wait_for_what_was_cancelled(asked: int | str, *, as_text: bool) -> None:

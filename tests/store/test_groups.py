@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from tests.store.proxy import CuttingProxy
 from multimail_server.app import Service, new_id
 from multimail_server.errors import DomainError, Reason
 from multimail_server.fsck import check_accounts
-from multimail_server.storage import gather
+from multimail_server.storage import commit, gather
 from multimail_server.storage.documents import Draft, Need
 from multimail_server.storage.mongo import WriteRefusedError
 from multimail_server.storage.operation import Operation
@@ -194,7 +195,10 @@ async def test_a_lone_call_waits_for_no_clock(
     pauses, sleep = [], gather.sleep
 
     async def noting(seconds: float) -> None:
-        pauses.append(seconds)
+        lane = asyncio.current_task()
+        assert lane is not None
+        if inspect.getcoroutinelocals(lane.get_coro())["self"]._database is store.running.database:
+            pauses.append(seconds)
         await sleep(seconds)
 
     monkeypatch.setattr(gather, "sleep", noting)
@@ -202,6 +206,18 @@ async def test_a_lone_call_waits_for_no_clock(
     await contacts.contacts.upsert_many({"email": f"alone{n}@acme.test", "name": new_id("x")} for n in range(20))
     await call(contacts.contacts)
     assert {0} == set(pauses)
+
+
+async def test_rows_of_a_stream_are_waited_for(
+    store: Account, monkeypatch: pytest.MonkeyPatch, contacts: multimail.AsyncClient
+) -> None:
+    """Each row of an import counts as a caller, for the next is on its way: else groups would hold a few rows each."""
+    askers = []
+    monkeypatch.setattr(commit, "current_asker", lambda: askers.append(gather.current_asker()) or askers[-1])
+    rows = ({"email": f"streamed{n}@acme.test"} for n in range(20))
+    async for outcome in await contacts.contacts.import_(rows, new_id("import")):
+        assert outcome.error is None
+    assert 20 <= len(askers) == len(set(askers))
 
 
 def operation(account: str, rule: object, need: str = "") -> Operation:

@@ -2,28 +2,39 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
 from multimail_server.storage import gather
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
+
+
+class Row(NamedTuple):
+    """Something that waits."""
+
+    asker: object
+
+
+def asked(many: int) -> Iterator[Row]:
+    """What so many callers ask for."""
+    return (Row(object()) for _ in range(many))
 
 
 async def pauses(monkeypatch: pytest.MonkeyPatch, there: int, coming: Sequence[int], answered: int = 0) -> int:
     """How many pauses are made when so many are there at first and so many come in each pause."""
-    waiting, made = {object() for _ in range(there)}, 0
+    queue, made = list(asked(there)), 0
 
     async def sleep(seconds: float) -> None:
         nonlocal made
         if seconds:
-            waiting.update(object() for _ in range(coming[made] if made < len(coming) else 0))
+            queue.extend(asked(coming[made] if made < len(coming) else 0))
             made += 1
 
     monkeypatch.setattr(gather, "sleep", sleep)
-    await gather.gathered(lambda: waiting, {object() for _ in range(answered)})
+    await gather.gathered(queue, asked(answered))
     return made
 
 
@@ -53,11 +64,22 @@ async def test_waits_for_those_who_are_likely_to_come(
     assert made == await pauses(monkeypatch, there, coming, answered)
 
 
-async def test_who_was_answered_and_waits_for_more_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever asks for more in the next round than fits into one is no reason to wait for a second."""
+@pytest.mark.parametrize(
+    ("waiting", "answered"),
+    [
+        pytest.param({"one": 20}, {}, id="a call with many rows"),
+        pytest.param({"one": 20}, {"one": 256}, id="a call with more rows than one round trip takes"),
+        pytest.param({"one": 200, "two": 56}, {}, id="rows that fill a round trip"),
+        pytest.param({"one": 200, "two": 300}, {"two": 100, "three": 1}, id="rows that fill it after others"),
+    ],
+)
+async def test_who_is_alone_or_fills_a_round_trip_waits_for_no_clock(
+    monkeypatch: pytest.MonkeyPatch, waiting: dict[str, int], answered: dict[str, int]
+) -> None:
+    """Calls are counted where others may come, rows where there is room for no more."""
 
     async def sleep(seconds: float) -> None:
         assert not seconds
 
     monkeypatch.setattr(gather, "sleep", sleep)
-    await gather.gathered(lambda: {"a call with many rows"}, {"a call with many rows"})
+    await gather.gathered(*([Row(asker) for asker in each for _ in range(each[asker])] for each in (waiting, answered)))

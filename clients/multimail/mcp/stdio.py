@@ -8,7 +8,7 @@ import sys
 
 import anyio
 from mcp.server.stdio import stdio_server
-from mcp.shared.dispatcher import coerce_request_id
+from mcp.shared.dispatcher import as_request_id, coerce_request_id
 from mcp.shared.message import SessionMessage
 from mcp_types import JSONRPCError, JSONRPCNotification, JSONRPCRequest, JSONRPCResponse
 
@@ -33,9 +33,11 @@ class _Unanswered:
         match item.message if isinstance(item, SessionMessage) else None:
             case JSONRPCRequest(id=asked):
                 self._ids.add(coerce_request_id(asked))
-            case JSONRPCNotification(method="notifications/cancelled", params={"requestId": str() | int() as settled}):
-                self._ids.discard(coerce_request_id(settled))
-            case JSONRPCResponse(id=settled) | JSONRPCError(id=settled) if settled is not None:
+            case (
+                JSONRPCResponse(id=told)
+                | JSONRPCError(id=told)
+                | JSONRPCNotification(method="notifications/cancelled", params={"requestId": told})
+            ) if (settled := as_request_id(told)) is not None:
                 self._ids.discard(coerce_request_id(settled))
         if self._ids:
             self._none.clear()

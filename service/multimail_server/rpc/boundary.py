@@ -172,6 +172,7 @@ class Boundary(grpc.aio.ServerInterceptor):
             return await _served(handler, _parsed(handler, raw), context)
         async with asyncio.timeout(self.deadline_s if left is None else None):
             caller = await self._caller(call, metadata)
+            set_asker(call)
             handler = _known(handler)
             with self.admission.admitted(caller.key_id, "read" if SCOPES[call.method] in ("read", ANY) else "change"):
                 request = _parsed(handler, raw)
@@ -185,7 +186,6 @@ class Boundary(grpc.aio.ServerInterceptor):
         caller = await self.auth.caller(call.method, metadata)
         call.key_id = caller.key_id
         set_caller(caller)
-        set_asker(call)
         return caller
 
     async def _stream(

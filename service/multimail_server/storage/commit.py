@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import itertools
 import logging
 from collections import deque
 from dataclasses import dataclass, field
@@ -11,12 +12,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from multimail_server.errors import DomainError, Reason
 from multimail_server.storage.documents import Documents, Draft, MoreNeededError, Need
-from multimail_server.storage.gather import current_asker, gathered
+from multimail_server.storage.gather import FULL, current_asker, gathered
 from multimail_server.storage.mongo import ConflictError, OutcomeUnknownError, WriteRefusedError
 from multimail_server.storage.writes import account_pin, oversized, writes_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from multimail_server.storage.mongo import Database, Document, Session
     from multimail_server.storage.operation import Operation, Request
@@ -26,7 +27,6 @@ T = TypeVar("T")
 
 log = logging.getLogger("multimail.commit")
 
-MAX_OPERATIONS = 256
 ROOM_FOR_ROWS = 64  # of a group, however many others wait: an import ends too
 MAX_REQUEST_BYTES = 4 << 20
 _GIVE_UP_S = 8.0
@@ -67,9 +67,11 @@ class _Lane:
     patient: deque[_Waiting] = field(default_factory=deque)
     task: asyncio.Task[None] | None = None
 
-    def askers(self) -> set[object]:
-        """Whose operations wait."""
-        return {waiting.asker for waiting in (*self.queue, *self.patient)}
+    def __len__(self) -> int:
+        return len(self.queue) + len(self.patient)
+
+    def __iter__(self) -> Iterator[_Waiting]:
+        return itertools.chain(self.queue, self.patient)
 
     def of(self, operation: Operation[Any]) -> deque[_Waiting]:
         """The queue the operation belongs into."""
@@ -137,7 +139,7 @@ class Committer:
             await asyncio.wait(tasks, timeout=grace_s)
 
     async def _drain(self, account: str, lane: _Lane) -> None:
-        await gathered(lane.askers)
+        await gathered(lane)
         while group := _take(lane):
             try:
                 async with self._process.session() as session:
@@ -145,7 +147,7 @@ class Committer:
             except Exception as error:
                 log.exception("a commit group failed")
                 _fail(group, error)
-            await gathered(lane.askers, answered={waiting.asker for waiting in group})
+            await gathered(lane, answered=group)
         del self._lanes[account]
 
     async def _commit(self, account: str, lane: _Lane, group: list[_Waiting], session: Session) -> None:
@@ -338,8 +340,8 @@ def _take(lane: _Lane) -> list[_Waiting]:
     """The next group: what still has a caller, in order, within the bounds; rows get what room is left, some always."""
     group: list[_Waiting] = []
     kept_for_rows = ROOM_FOR_ROWS if lane.patient else 0
-    size = _fill(group, lane.queue, 0, MAX_OPERATIONS - kept_for_rows)
-    _fill(group, lane.patient, size, MAX_OPERATIONS)
+    size = _fill(group, lane.queue, 0, FULL - kept_for_rows)
+    _fill(group, lane.patient, size, FULL)
     return group
 
 

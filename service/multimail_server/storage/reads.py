@@ -8,14 +8,13 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from multimail_server.storage.documents import values_of
-from multimail_server.storage.gather import current_asker, gathered
+from multimail_server.storage.gather import FULL, current_asker, gathered
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from multimail_server.storage.mongo import Database, Document
 
-MAX_VALUES = 256
 _Lane = tuple[str, str, str]  # account, collection, field
 
 
@@ -62,12 +61,9 @@ class Reader:
         return found[0] if found else None
 
     async def _drain(self, lane: _Lane, queue: deque[_Waiting]) -> None:
-        def askers() -> set[object]:
-            return {waiting.asker for waiting in queue}
-
-        await gathered(askers)
+        await gathered(queue)
         while queue:
-            batch = [queue.popleft() for _ in range(min(len(queue), MAX_VALUES))]
+            batch = [queue.popleft() for _ in range(min(len(queue), FULL))]
             batch = [waiting for waiting in batch if not waiting.answer.done()]
             try:
                 found = await self._query(lane, list(dict.fromkeys(waiting.value for waiting in batch)))
@@ -79,7 +75,7 @@ class Reader:
                 for waiting in batch:
                     if not waiting.answer.done():
                         waiting.answer.set_result(found.get(waiting.value, []))
-            await gathered(askers, answered={waiting.asker for waiting in batch})
+            await gathered(queue, answered=batch)
         del self._lanes[lane]
 
     async def _query(self, lane: _Lane, values: list[str]) -> dict[str, list[Document]]:
