@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from multimail_server.contacts.contact import FOREVER, NEVER, is_erased
 from multimail_server.storage.writes import KEPT_INTERACTIONS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Awaitable, Callable, Iterator
     from datetime import datetime
 
     from multimail_server.storage.mongo import Database, Document
+
+T = TypeVar("T")
 
 _TRIES = 5
 _EMAIL_FIELDS = dict.fromkeys(
@@ -42,12 +45,8 @@ async def check_accounts(database: Database, *, progress: Callable[[str], None])
     accounts = await database.find("accounts", {}, sort=[("_id", 1)])
     for account in accounts:
         progress(f"checking account {account['_id']}")
-        for _ in range(_TRIES):
-            before = await _seq(database, account["_id"])
-            found = await _check_account(database, account["_id"], before)
-            if await _seq(database, account["_id"]) == before:
-                break
-        else:
+        found, stood_still = await at_rest(database, account["_id"], partial(_check_account, database, account["_id"]))
+        if not stood_still:
             found.problems.append(f"account {account['_id']} never stood still; stop its callers and check again")
         report.accounts += 1
         report.contacts += found.contacts
@@ -55,6 +54,16 @@ async def check_accounts(database: Database, *, progress: Callable[[str], None])
         report.notifications += found.notifications
         report.problems += found.problems
     return report
+
+
+async def at_rest(database: Database, account: str, read: Callable[[int], Awaitable[T]]) -> tuple[T, bool]:
+    """What `read` finds at the account's number, read again while it moves; and whether it stood still at last."""
+    for _ in range(_TRIES):
+        before = await _seq(database, account)
+        found = await read(before)
+        if await _seq(database, account) == before:
+            return found, True
+    return found, False
 
 
 async def _seq(database: Database, account: str) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ from tests.faults.world import ACCOUNT
 
 from multimail.v1 import mail_pb2
 from multimail.v1 import mail_service_pb2 as pb
-from multimail_server.fsck import check_accounts
+from multimail_server.fsck import at_rest, check_accounts
 from multimail_server.mail.suppressions import suppression_id
 from multimail_server.storage.indexes import COLLECTIONS
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
     from multimail_server.storage.mongo import Document
 
-_TRIES = 50
 _SETTLED = {"sent", "failed", "cancelled", "expired", "rejected", "in_doubt"}
 _WAITS = {"held", "scheduled"}
 _NOT_OUT = {"cancelled", "rejected"}
@@ -37,16 +37,10 @@ async def problems_of(world: World, *, settled: bool = True, stream: bool = True
         settled: Whether all mail must have come to its end or wait for a person or a time.
         stream: Whether to read the notifications through the service too.
     """
-    where = {"account": ACCOUNT}
-    for _ in range(_TRIES):  # a job's last, hidden number may come when its work is long to be seen
-        seq = await _seq(world)
-        report = await check_accounts(world.database, progress=lambda _: None)
-        emails = {each["_id"]: each for each in await world.database.find("emails", where)}
-        notes = await world.database.find("notifications", where, sort=[("seq", 1)])
-        suppressions = {each["_id"]: each for each in await world.database.find("suppressions", where)}
-        if seq == await _seq(world):
-            break
+    report = await check_accounts(world.database, progress=lambda _: None)
     problems = list(report.problems)
+    # A job's last, hidden number may come when its work is long to be seen.
+    (seq, emails, notes, suppressions), _ = await at_rest(world.database, ACCOUNT, partial(_everything, world))
     told: dict[str, list[Document]] = defaultdict(list)
     for note in notes:
         if "email" in note:
@@ -67,8 +61,13 @@ async def problems_of(world: World, *, settled: bool = True, stream: bool = True
     return problems
 
 
-async def _seq(world: World) -> int:
-    return int((await world.database.find("accounts", {"_id": ACCOUNT}))[0]["seq"])
+async def _everything(world: World, seq: int) -> tuple[int, dict[str, Document], list[Document], dict[str, Document]]:
+    """The account's number, its mails by id, its notifications in order and its suppressions by id."""
+    where = {"account": ACCOUNT}
+    emails = {each["_id"]: each for each in await world.database.find("emails", where)}
+    notes = await world.database.find("notifications", where, sort=[("seq", 1)])
+    suppressions = {each["_id"]: each for each in await world.database.find("suppressions", where)}
+    return seq, emails, notes, suppressions
 
 
 def _nothing_lost(ledger: Ledger, emails: dict[str, Document]) -> Iterator[str]:
